@@ -1,0 +1,38 @@
+"""One frozen Config: flags, environment and summarydb.toml become it once, at the edge (summarydb/settings.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from indexer.types import MAX_RECORD_BYTES
+
+DEFAULT_URL = "sqlite:///summarydb.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A base directory to index. `named` by the user: then it is known by `name`, else by `path`."""
+
+    name: str
+    path: Path  # absolute, resolved
+    named: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What one run of the program does. Every field is a flag, a variable and a key of summarydb.toml."""
+
+    url: str = DEFAULT_URL
+    roots: tuple[Root, ...] = ()
+    reconcile: float = 10.0  # seconds between two scans of everything; 0: notifications only
+    follow_symlinks: bool = False
+    polling: bool = False  # watchdog's polling observer in place of the system's notifications
+    batch_points: int = 1_000_000  # points a transaction holds at most
+    slice_bytes: int = 16 * 2**20  # read at once
+    max_record_bytes: int = MAX_RECORD_BYTES
+    kernel: bool = True  # compiled decode where numba is there
+    host: str = "127.0.0.1"
+    port: int = 8080  # 0: any free one
+    threads: int = 8  # of the web server
+    query_seconds: float = 10.0  # deadline of a REST query

@@ -1,0 +1,86 @@
+"""Fixtures shared by all tests: a database of each kind, migrated and empty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from sqlalchemy import Engine
+
+from indexer.db import migrate
+from indexer.db.engine import open_engine
+from tests.support.postgres import PostgresServer, database_of
+
+DATA = Path(__file__).parent / "data"
+Backend = Literal["sqlite", "postgresql"]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL server for the whole session."""
+    server = PostgresServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer) -> str:
+    """Name of a migrated, empty database to copy."""
+    url = postgres.create()
+    engine = open_engine(url)
+    migrate.upgrade(engine)
+    engine.dispose()
+    return database_of(url)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty database file to copy."""
+    path = tmp_path_factory.mktemp("template") / "empty.db"
+    engine = open_engine(f"sqlite:///{path}")
+    migrate.upgrade(engine)
+    engine.dispose()
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """The database a test runs on; every backend test runs on both."""
+    value: Backend = request.param
+    return value
+
+
+@pytest.fixture
+def empty_url(backend: Backend, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Address of a database without any table."""
+    if backend == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.create()
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
+def url(backend: Backend, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Address of a migrated, empty database."""
+    if backend == "sqlite":
+        path = tmp_path / "summary.db"
+        path.write_bytes(request.getfixturevalue("sqlite_template").read_bytes())
+        yield f"sqlite:///{path}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    made = server.create(template=request.getfixturevalue("postgres_template"))
+    yield made
+    server.drop(made)
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[Engine]:
+    """An engine that may write to a migrated, empty database."""
+    made = open_engine(url)
+    yield made
+    made.dispose()

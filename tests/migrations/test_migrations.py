@@ -1,0 +1,90 @@
+"""The schema by migrations is the schema as declared, from every past revision, on both databases."""
+
+from __future__ import annotations
+
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+
+from indexer.db import migrate
+from indexer.db.engine import open_engine, transaction
+from indexer.db.schema import REVISION, VERSION_TABLE
+from indexer.errors import Refuse
+
+REVISIONS = [script.revision for script in reversed(list(ScriptDirectory(str(migrate.MIGRATIONS)).walk_revisions()))]
+VIEWS = {"v_jobs", "v_tags", "v_scalars", "v_latest"}
+
+
+def test_the_declared_revision_is_the_newest() -> None:
+    """`serve` compares with REVISION, so it must be alembic's head."""
+    assert REVISIONS[-1] == REVISION
+
+
+def test_models_equal_migrations(empty_url: str) -> None:
+    """Alembic finds nothing to add to a database that was migrated to the head."""
+    engine = open_engine(empty_url)
+    migrate.upgrade(engine)
+    with transaction(engine) as conn:
+        command.check(migrate.config(conn))
+    assert set(inspect(engine).get_view_names()) >= VIEWS
+    engine.dispose()
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_upgrade_from_every_past_revision(empty_url: str, revision: str) -> None:
+    """A database of any release is brought to the head in place, with its rows."""
+    engine = open_engine(empty_url)
+    migrate.upgrade(engine, revision)
+    with transaction(engine) as conn:
+        conn.execute(text("INSERT INTO roots (id, name, path) VALUES (1, 'runs', '/runs')"))
+        conn.execute(
+            text("INSERT INTO jobs (id, root_id, train_id, train_key) VALUES (1, 1, './a', :key)"), {"key": b"k"}
+        )
+        conn.execute(
+            text(
+                "INSERT INTO tags (id, job_id, plugin, name, series_key, name_key, data_class)"
+                " VALUES (1, 1, 'scalars', 'loss', :key, 1, 'scalar')"
+            ),
+            {"key": b"k"},
+        )
+        conn.execute(text("INSERT INTO tensor_points VALUES (1, 5, 0, 1.5, 0.25)"))
+    migrate.upgrade(engine)
+    assert migrate.current(engine) == REVISION
+    with transaction(engine) as conn:
+        assert conn.execute(text("SELECT job, tag, step, value FROM v_scalars")).one() == ("./a", "loss", 5, 0.25)
+        command.check(migrate.config(conn))
+    engine.dispose()
+
+
+def test_downgrade_of_the_last_and_back(empty_url: str) -> None:
+    """The newest revision can be undone and done again."""
+    engine = open_engine(empty_url)
+    migrate.upgrade(engine)
+    migrate.downgrade(engine, REVISIONS[-2])
+    assert REVISIONS[-2] == migrate.current(engine)
+    migrate.upgrade(engine)
+    with transaction(engine) as conn:
+        command.check(migrate.config(conn))
+    engine.dispose()
+
+
+def test_a_foreign_database_is_refused(empty_url: str) -> None:
+    """Tables of another program are never touched."""
+    engine = open_engine(empty_url)
+    with transaction(engine) as conn:
+        conn.execute(text("CREATE TABLE customers (id INTEGER)"))
+    with pytest.raises(Refuse, match=r"another program \(customers\)"):
+        migrate.upgrade(engine)
+    engine.dispose()
+
+
+@pytest.mark.parametrize(("revision", "says"), [("0001", "db upgrade"), ("9999", "newer summarydb")])
+def test_another_schema_is_refused_with_what_to_do(engine: object, url: str, revision: str, says: str) -> None:
+    """`serve` names the command that helps."""
+    opened = open_engine(url)
+    with transaction(opened) as conn:
+        conn.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = :revision"), {"revision": revision})
+    with pytest.raises(Refuse, match=says):
+        migrate.require(opened)
+    opened.dispose()

