@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # the web and the command line use these words too, and numpy costs them 0.1 s to import
+    import numpy as np
+    import numpy.typing as npt
 
 RootId = NewType("RootId", int)
 JobId = NewType("JobId", int)
@@ -117,6 +118,8 @@ class Span:
     stop: int
     offset: int  # bytes, in the file
     lost_since: int | None = None  # file offset where damage began that nothing good ended yet
+    lost_reason: str | None = None  # as the slice before said it; None: nobody knows any more
+    name: str = ""  # of the file: an embedded MindSpore graph is called so
 
 
 @dataclass(slots=True)
@@ -133,7 +136,7 @@ class Slice:
     lost_since: int | None  # damage that is still open at `end`; it is not in `damages` yet
     lost_reason: str | None
     start_time: float | None  # smallest finite wall_time of any event, seconds
-    format: Format
+    format: Format | None  # None where the span did not say and no record came yet that decides it
     starts: list[SessionStart]
 
 

@@ -53,6 +53,11 @@ def upsert(dialect: Dialect, table: Table, keys: Iterable[str]) -> Any:
     )
 
 
+def insert_new(dialect: Dialect, table: Table) -> Any:
+    """Return `INSERT ... ON CONFLICT DO NOTHING`."""
+    return (postgresql.insert if dialect.name == POSTGRESQL else sqlite.insert)(table).on_conflict_do_nothing()
+
+
 def is_busy(error: DBAPIError) -> bool:
     """Tell whether the same call may succeed in a moment: locked, serialization failure, deadlock."""
     match error.orig:
@@ -60,6 +65,15 @@ def is_busy(error: DBAPIError) -> bool:
             return getattr(e, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
         case e:
             return getattr(e, "sqlstate", None) in {"40001", "40P01", "55P03"}
+
+
+def is_write(error: DBAPIError) -> bool:
+    """Tell whether a read-only connection was asked to write."""
+    match error.orig:
+        case sqlite3.Error() as e:
+            return getattr(e, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
+        case e:
+            return getattr(e, "sqlstate", None) == "25006"
 
 
 def is_gone(error: DBAPIError) -> bool:

@@ -1,0 +1,327 @@
+"""Shards → batches: read and decode what lies behind the cursors, in load order, bounded in memory.
+
+Reading may run ahead of writing in a thread of its own: nothing here touches the database or a job's state.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.config import Config
+from indexer.decode import frames
+from indexer.decode.reader import Decoder
+from indexer.errors import UnreadableFile
+from indexer.ingest.logdir import load_order
+from indexer.ingest.state import Job, Shard
+from indexer.ingest.tail import EDGE_BYTES, Opened, digest, open_shard
+from indexer.ports import Files, Stat
+from indexer.types import Damage, Decoded, Format, ShardKind, ShardState, Slice, Span
+
+_PROBE_BYTES = 2**20  # of a file that took another's name: is there anything good in it?
+_BATCH_BYTES = 256 * 2**20  # of files: a batch of few points ends here
+
+
+@dataclass(slots=True)
+class Part:
+    """What a batch holds of one shard."""
+
+    job: Job
+    shard: Shard
+    was: int  # cursor before
+    cursor: int  # cursor after
+    points: int = 0
+    records: int = 0
+    damages: list[Damage] = field(default_factory=list)
+    lost_since: int | None = None
+    lost_reason: str | None = None
+    start_time: float | None = None
+    format: Format | None = None
+    fingerprint: bytes | None = None
+    tail: bytes | None = None
+    size: int = 0  # of the file, when it was opened
+    seen: Stat | None = None  # None: not read to its end yet
+    state: ShardState = ShardState.GROWING
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes."""
+
+    pieces: list[tuple[Decoded, int, int]] = field(default_factory=list)  # columns[first:last]
+    parts: list[Part] = field(default_factory=list)  # in the order of their points
+    points: int = 0
+    bytes: int = 0
+    start: tuple[Job, Shard, int] | None = None  # a session start at this step follows the points
+    finished: list[Job] = field(default_factory=list)  # all their shards are read as far as they can be
+    replaced: list[tuple[Job, Shard]] = field(default_factory=list)  # another file took the name, with good records
+    unchanged: list[tuple[Shard, Stat]] = field(default_factory=list)  # another file took the name, with nothing good
+    unreadable: list[tuple[Job, UnreadableFile]] = field(default_factory=list)
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """Return one column over all pieces; there is at least one."""
+        arrays = [getattr(decoded, name)[first:last] for decoded, first, last in self.pieces]
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where reading stands in a shard, ahead of its cursor."""
+
+    job: Job
+    shard: Shard
+    opened: Opened
+    offset: int
+    lost_since: int | None
+    lost_reason: str | None
+    format: Format | None
+    records: int  # good ones so far
+    damaged: bool
+    before: bytes  # the last min(offset, 4 KiB) bytes before the offset
+    fingerprint: bytes | None
+
+    @property
+    def state(self) -> ShardState:
+        """What the shard is when reading ends here."""
+        if self.records == 0 and (self.damaged or self.lost_since is not None):
+            return ShardState.DEAD
+        if self.offset < self.opened.stat.size and self.lost_since is None:
+            return ShardState.TORN
+        return ShardState.GROWING
+
+    def move(self, data: memoryview, end: int) -> None:
+        """Go on to `end`; `data` holds the bytes from the offset on."""
+        used = data[: end - self.offset]
+        if self.offset < EDGE_BYTES:
+            self.fingerprint = digest((self.before + bytes(used[:EDGE_BYTES]))[:EDGE_BYTES])
+        self.before = (self.before + bytes(used[-EDGE_BYTES:]))[-EDGE_BYTES:]
+        self.offset = end
+
+    def skip(self, end: int) -> None:
+        """Go on to `end` over bytes that were not read."""
+        self.before = self.opened.read(max(0, end - EDGE_BYTES), min(end, EDGE_BYTES))
+        self.fingerprint = digest(self.opened.read(0, min(end, EDGE_BYTES)))
+        self.offset = end
+
+
+class Reader:
+    """Reads jobs one after the other; many small shards are decoded in one call."""
+
+    def __init__(self, decoder: Decoder, files: Files, config: Config, lock: threading.Lock, slice_bytes: int) -> None:
+        self.decoder = decoder
+        self.files = files
+        self.config = config
+        self.lock = lock  # of the decoder
+        self.buffer = memoryview(bytearray(slice_bytes))
+        self.fill = 0
+        self.batch = Batch()
+        self.waiting: list[tuple[_Place, Span]] = []  # small shards, whole in the buffer
+        self.ending: list[Job] = []  # jobs whose last shard waits
+        self.max_step: dict[int, int | None] = {}  # by job id, of what is read so far
+
+    def batches(self, jobs: Iterable[Job], stop: threading.Event) -> Iterator[Batch]:
+        """Yield batches until everything on disk is read, or `stop` is set. Never yields an empty one."""
+        self.batch, self.fill, self.waiting, self.ending, self.max_step = Batch(), 0, [], [], {}
+        for job in jobs:
+            self.max_step[job.id] = job.max_step
+            for shard in sorted((s for s in list(job.shards.values()) if s.dirty), key=lambda s: load_order(s.name)):
+                if stop.is_set():
+                    return
+                yield from self._shard(job, shard, stop)
+            if stop.is_set():
+                return
+            self.ending.append(job)
+            if not self.waiting:
+                yield from self._drain()
+        yield from self._drain()
+        if self.batch.parts or self.batch.finished or self.batch.replaced or self.batch.unreadable:
+            yield self._take()
+
+    def _shard(self, job: Job, shard: Shard, stop: threading.Event) -> Iterator[Batch]:
+        try:
+            opened = open_shard(self.files, job.path / shard.name, shard.cursor, shard.fingerprint, shard.tail)
+        except UnreadableFile as e:
+            self.batch.unreadable.append((job, e))
+            return
+        try:
+            if not opened.same:
+                self._compare(job, shard, opened)
+                return
+            place = _Place(
+                job,
+                shard,
+                opened,
+                shard.cursor,
+                shard.lost_since,
+                None,
+                shard.format,
+                shard.record_count,
+                shard.bad_records > 0,
+                opened.before,
+                shard.fingerprint,
+            )
+            left = opened.stat.size - place.offset
+            if shard.kind is ShardKind.GRAPH:
+                place.skip(opened.stat.size)  # a graph file has no records; its content is not decoded yet
+                self._close(place, self._part(place, shard.cursor))
+            elif left <= 0:
+                self._close(place, self._part(place, place.offset))
+            elif left <= min(len(self.buffer) // 4, self.config.max_record_bytes):
+                yield from self._small(place, left)
+            else:
+                yield from self._drain()
+                yield from self._large(place, stop)
+        except UnreadableFile as e:
+            self.batch.unreadable.append((job, e))
+        finally:
+            opened.close()
+
+    def _compare(self, job: Job, shard: Shard, opened: Opened) -> None:
+        """Another file has the shard's name: only good records in it make us give up the old points."""
+        found = frames.split(opened.read(0, _PROBE_BYTES))
+        if found.records:
+            self.batch.replaced.append((job, shard))
+        else:
+            self.batch.unchanged.append((shard, opened.stat))
+
+    def _small(self, place: _Place, left: int) -> Iterator[Batch]:
+        if self.fill + left > len(self.buffer):
+            yield from self._drain()
+        got = place.opened.read_into(place.offset, self.buffer[self.fill : self.fill + left])
+        self.waiting.append((place, _span(place, self.fill, self.fill + got)))
+        self.fill += got
+
+    def _large(self, place: _Place, stop: threading.Event) -> Iterator[Batch]:
+        size, need = place.opened.stat.size, 0
+        while not stop.is_set():
+            buffer = self.buffer
+            if need > len(buffer):
+                buffer = memoryview(bytearray(need))  # for one record, not above max_record_bytes
+            got = place.opened.read_into(place.offset, buffer[: min(size - place.offset, len(buffer))])
+            decoded, (found,) = self._decode(buffer, [_span(place, 0, got)])
+            yield from self._add(place, decoded, found, buffer[:got])
+            need = found.need
+            if found.oversize and place.offset + need <= size:
+                self._pass_over(place, need)
+                need = 0
+            if place.offset >= size or place.offset + need > size or (got == 0):
+                self._close(place, self._part(place, place.offset))
+                break
+            if self.batch.points >= self.config.batch_points or self.batch.bytes >= _BATCH_BYTES:
+                yield self._take()
+
+    def _pass_over(self, place: _Place, length: int) -> None:
+        part = self._part(place, place.offset)
+        reason = f"a record of {length - 16} bytes is longer than max_record_bytes ({self.config.max_record_bytes})"
+        part.damages.append(Damage(place.offset, length, reason))
+        place.damaged = True
+        place.skip(place.offset + length)
+        part.cursor, part.fingerprint, part.tail = place.offset, place.fingerprint, digest(place.before)
+
+    def _drain(self) -> Iterator[Batch]:
+        """Decode the small shards that wait, and end the jobs whose last one waited."""
+        if self.waiting:
+            decoded, slices = self._decode(self.buffer, [span for _, span in self.waiting])
+            for (place, span), found in zip(self.waiting, slices, strict=True):
+                yield from self._add(place, decoded, found, self.buffer[span.start : span.stop])
+                self._close(place, self._part(place, place.offset))
+            self.waiting, self.fill = [], 0
+        self.batch.finished.extend(self.ending)
+        self.ending = []
+        if self.batch.points >= self.config.batch_points or self.batch.bytes >= _BATCH_BYTES:
+            yield self._take()
+
+    def _decode(self, buffer: memoryview, spans: Sequence[Span]) -> tuple[Decoded, list[Slice]]:
+        with self.lock:
+            decoded = self.decoder.decode(buffer, spans)
+        return decoded, decoded.slices
+
+    def _add(self, place: _Place, decoded: Decoded, found: Slice, data: memoryview) -> Iterator[Batch]:
+        """Add what a span held; a session start that supersedes anything ends the batch before it."""
+        first, records, base = found.first, 0, place.offset
+        damages = list(found.damages)
+        for start in found.starts:
+            self._see(place.job, decoded, first, start.point)
+            top = self.max_step[place.job.id]
+            if top is None or top < start.step:
+                continue
+            part = self._part(place, place.offset)
+            self._extend(part, decoded, first, start.point)
+            while damages and damages[0].offset < start.offset:
+                part.damages.append(damages.pop(0))
+                place.damaged = True
+            part.records += start.records - records
+            place.records += start.records - records
+            place.move(data[place.offset - base :], start.offset)
+            place.lost_since = None
+            place.format = found.format
+            self._finish(part, place, found)
+            part.lost_since, part.lost_reason = None, None
+            self.batch.start = (place.job, place.shard, start.step)
+            yield self._take()
+            first, records = start.point, start.records
+        self._see(place.job, decoded, first, found.last)
+        part = self._part(place, place.offset)
+        self._extend(part, decoded, first, found.last)
+        part.damages.extend(damages)
+        part.records += found.records - records
+        place.records += found.records - records
+        place.damaged = place.damaged or bool(damages)
+        place.move(data[place.offset - base :], found.end)
+        place.lost_since, place.lost_reason, place.format = found.lost_since, found.lost_reason, found.format
+        self._finish(part, place, found)
+
+    def _see(self, job: Job, decoded: Decoded, first: int, last: int) -> None:
+        """Keep the largest step of a job: most session starts supersede nothing, and need not be looked up."""
+        if last > first:
+            top, known = int(decoded.step[first:last].max()), self.max_step[job.id]
+            self.max_step[job.id] = top if known is None else max(known, top)
+
+    def _part(self, place: _Place, was: int) -> Part:
+        """Return the batch's part of a shard, a new one where its last part is another's."""
+        parts = self.batch.parts
+        if not parts or parts[-1].shard is not place.shard:
+            parts.append(Part(place.job, place.shard, was, place.offset, size=place.opened.stat.size))
+            self._sync(parts[-1], place)
+        return parts[-1]
+
+    def _extend(self, part: Part, decoded: Decoded, first: int, last: int) -> None:
+        if last == first:
+            return
+        part.points += last - first
+        self.batch.points += last - first
+        pieces = self.batch.pieces
+        if pieces and pieces[-1][0] is decoded and pieces[-1][2] == first:
+            pieces[-1] = (decoded, pieces[-1][1], last)
+        else:
+            pieces.append((decoded, first, last))
+
+    def _finish(self, part: Part, place: _Place, found: Slice) -> None:
+        self.batch.bytes += place.offset - part.cursor
+        if found.start_time is not None:
+            part.start_time = found.start_time if part.start_time is None else min(part.start_time, found.start_time)
+        self._sync(part, place)
+
+    def _sync(self, part: Part, place: _Place) -> None:
+        part.cursor, part.format, part.fingerprint = place.offset, place.format, place.fingerprint
+        part.tail = digest(place.before)
+        part.lost_since, part.lost_reason = place.lost_since, place.lost_reason
+
+    def _close(self, place: _Place, part: Part) -> None:
+        """Its bytes of this moment are read as far as they can be."""
+        self._sync(part, place)
+        part.seen, part.state = place.opened.stat, place.state
+
+    def _take(self) -> Batch:
+        batch, self.batch = self.batch, Batch()
+        return batch
+
+
+def _span(place: _Place, start: int, stop: int) -> Span:
+    shard = place.shard
+    return Span(place.job.id, shard.kind, place.format, start, stop, place.offset, place.lost_since, name=shard.name)

@@ -1,0 +1,368 @@
+"""Batches → tables: points, statistics, damage and cursors in one transaction; then the memory follows.
+
+Whatever goes wrong in between, what memory holds of the jobs concerned is dropped and read again from the tables.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Engine
+
+from indexer.db import bulk, rollups, write
+from indexer.db.engine import read_only, transaction
+from indexer.decode.reader import Decoder
+from indexer.ingest.batch import Batch, Part
+from indexer.ingest.sequence import Arranged, Segment, TagState, arrange
+from indexer.ingest.state import Job
+from indexer.text import show, store
+from indexer.types import CacheStatus, DataClass, Format, RestartCause, Series, ShardState
+
+_READ_SECONDS = 60.0
+_REASON_CHARACTERS = 500
+_Values = dict[str, Any]
+
+
+class Loader:
+    """Writes batches; one thread calls it."""
+
+    def __init__(self, engine: Engine, decoder: Decoder, lock: threading.Lock) -> None:
+        self.engine = engine
+        self.decoder = decoder
+        self.lock = lock  # of the decoder
+        self.tags: dict[int, TagState] = {}  # by series number
+
+    def remember(self, jobs: Sequence[Job]) -> None:
+        """Load the tags of jobs into memory, where they are not."""
+        wanted = [job for job in jobs if job.tags is None]
+        for job in wanted:
+            job.tags = {}
+        by_id = {job.id: job for job in wanted if any(shard.cursor for shard in job.shards.values())}
+        if not by_id:
+            return
+        rows: dict[int, list[Any]] = {job_id: [] for job_id in by_id}
+        with read_only(self.engine, seconds=_READ_SECONDS) as conn:
+            for row in write.tags_of(conn, list(by_id)):
+                rows[row.job_id].append(row)
+        for job_id, found in rows.items():
+            with self.lock:
+                numbers = self.decoder.prime(job_id, [_series(row) for row in found])
+            tags = by_id[job_id].tags
+            assert tags is not None  # noqa: S101  # set above
+            for number, row in zip(numbers, found, strict=True):
+                tags[number] = self.tags[number] = _tag_state(row, number)
+
+    def forget(self, jobs: Iterable[Job]) -> None:
+        """Drop what memory holds of the tags of jobs."""
+        for job in jobs:
+            for number in job.tags or ():
+                self.tags.pop(number, None)
+            job.tags = None
+            with self.lock:
+                self.decoder.forget(job.id)
+
+    def commit(self, batch: Batch) -> None:
+        """Write a batch in one transaction. On any failure what memory holds of its jobs is dropped first."""
+        jobs = {part.job.id: part.job for part in batch.parts} | {job.id: job for job in batch.finished}
+        try:
+            self._write(batch, jobs)
+        except BaseException:
+            self.forget(jobs.values())
+            raise
+        for shard, stat in batch.unchanged:
+            shard.seen = stat
+
+    def reset(self, job: Job) -> None:
+        """Give up all points of a job, for one of its files is not the one that was read; they are read again."""
+        shards = list(job.shards.values())
+        with transaction(self.engine) as conn:
+            write.forget_tags(conn, job.id)
+            write.forget_errors(conn, [shard.id for shard in shards])
+            write.update_rows(conn, write.SHARD, [_unread(shard.id) for shard in shards])
+            write.set_status(conn, [job.id], CacheStatus.NOT_IN_CACHE)
+            row = {"id": job.id, "point_count": 0, "bytes_indexed": 0, "start_time": None, "revision": write.bump(conn)}
+            write.update_rows(conn, write.JOB, [row])
+        for shard in shards:
+            shard.cursor = shard.record_count = shard.bad_records = shard.bad_bytes = 0
+            shard.seen = shard.lost_since = shard.fingerprint = shard.tail = None
+            shard.state = ShardState.GROWING
+        job.cache_status, job.point_count, job.start_time = CacheStatus.NOT_IN_CACHE, 0, None
+        self.forget([job])
+
+    def _write(self, batch: Batch, jobs: dict[int, Job]) -> None:
+        arranged, tags = self._arrange(batch)
+        shards = [_shard_row(part) for part in batch.parts]
+        ended = [job for job in batch.finished if job.cache_status is CacheStatus.CACHING]
+        with bulk.load(self.engine, arranged.rows) as conn:
+            self._fold(conn, arranged, tags)
+            series = self.decoder.series
+            write.add_tags(conn, [_identity(series[t.number]) | _statistics(t) for t in tags if not t.stored])
+            write.update_rows(conn, write.TAG, [_statistics(t) for t in tags if t.stored])
+            write.put(conn, write.SEGMENT, ("tag_id", "ordinal"), [_segment_row(*s) for s in arranged.stretches])
+            write.add_restarts(conn, [_restart_row(*r) for r in arranged.restarts])
+            write.move_cursors(conn, [row for row, _ in shards])
+            write.put(conn, write.ERROR, ("shard_id", "offset"), [error for _, errors in shards for error in errors])
+            started = self._apply_start(conn, batch)
+            write.set_status(conn, [job.id for job in ended], CacheStatus.CACHED)
+            revision = write.bump(conn)
+            changes = _job_changes(
+                batch, jobs, {part.shard.id: row for part, (row, _) in zip(batch.parts, shards, strict=True)}
+            )
+            write.update_rows(
+                conn, write.JOB, [{"id": key, **row, "revision": revision} for key, row in changes.items()]
+            )
+        for t in tags:
+            t.stored = True
+        for t, step in started:
+            t.seq, t.start_step = t.seq + 1, step
+        for part, (row, _) in zip(batch.parts, shards, strict=True):
+            _follow(part, row)
+        for job_id, row in changes.items():
+            jobs[job_id].revision = revision
+            jobs[job_id].point_count = row["point_count"]
+            jobs[job_id].start_time = row["start_time"]
+        for job in ended:
+            job.cache_status = CacheStatus.CACHED
+
+    def _arrange(self, batch: Batch) -> tuple[Arranged, list[TagState]]:
+        """Number the points of a batch. Returns its tags, too, in the order of their ids."""
+        if not batch.points:
+            none = np.empty(0, np.int64)
+            return arrange([], none, none, np.empty(0), np.empty(0), none, np.empty(0, np.bool_)), []
+        series = batch.column("series")
+        numbers = np.flatnonzero(np.bincount(series))
+        found = self._tag_states(numbers.tolist(), {part.job.id: part.job for part in batch.parts})
+        order = sorted(range(len(found)), key=lambda i: found[i].id)
+        tags = [found[i] for i in order]
+        rank = np.empty(int(numbers[-1]) + 1, np.int64)
+        rank[numbers[order]] = np.arange(len(tags))
+        shards = np.repeat([part.shard.id for part in batch.parts], [part.points for part in batch.parts])
+        arranged = arrange(
+            tags,
+            rank[series],
+            batch.column("step"),
+            batch.column("wall_time"),
+            batch.column("value"),
+            shards,
+            batch.column("not_numbers"),
+        )
+        for decoded, _, _ in batch.pieces:
+            for number, length in decoded.lengths.items():
+                if number in self.tags:
+                    self.tags[number].max_length = max(self.tags[number].max_length, length)
+        return arranged, tags
+
+    def _tag_states(self, numbers: Sequence[int], jobs: dict[int, Job]) -> list[TagState]:
+        missing = [number for number in numbers if number not in self.tags]
+        if missing:
+            with transaction(self.engine) as conn:
+                ids = write.next_tag_ids(conn, len(missing))
+            for number, tag_id in zip(missing, ids, strict=True):
+                tags = jobs[self.decoder.series[number].job].tags
+                assert tags is not None  # noqa: S101  # `remember` came before
+                tags[number] = self.tags[number] = TagState(tag_id, number)
+        return [self.tags[number] for number in numbers]
+
+    def _fold(self, conn: Connection, arranged: Arranged, tags: Sequence[TagState]) -> None:
+        long = [t for t in tags if t.rolled_count or t.point_count >= rollups.LONG]
+        if not long:
+            return
+        reset = arranged.reset
+        before = [rollups.Rolled(t.id, t.point_count, t.rolled_count, t.rolled_step, reset.get(t.id)) for t in long]
+        for t, rolled in zip(long, rollups.fold(conn, before, arranged.rows), strict=True):
+            t.rolled_count, t.rolled_step = rolled.rolled_count, rolled.rolled_step
+
+    def _apply_start(self, conn: Connection, batch: Batch) -> list[tuple[TagState, int]]:
+        """A session start after the points of the batch: tags with current points at or above its step go back."""
+        if batch.start is None:
+            return []
+        job, shard, step = batch.start
+        by_id = {t.id: t for t in (job.tags or {}).values()}
+        back = [by_id[tag_id] for tag_id in write.tags_above(conn, job.id, step)]
+        if not back:
+            return []
+        write.add_restarts(conn, [_restart_row(t, t.seq + 1, step, shard.id, RestartCause.SESSION_START) for t in back])
+        long = [t for t in back if t.rolled_count]
+        before = [rollups.Rolled(t.id, t.point_count, t.rolled_count, t.rolled_step, step) for t in long]
+        for t, rolled in zip(long, rollups.fold(conn, before, _NO_ROWS.rows), strict=True):
+            t.rolled_count, t.rolled_step = rolled.rolled_count, rolled.rolled_step
+        write.update_rows(conn, write.TAG, [_statistics(t) | {"seq": t.seq + 1} for t in back])
+        return [(t, step) for t in back]
+
+
+_NO_ROWS = arrange([], *(np.empty(0, np.int64),) * 2, *(np.empty(0),) * 2, np.empty(0, np.int64), np.empty(0, np.bool_))
+
+_COPIED = (
+    "point_count",
+    "first_step",
+    "last_step",
+    "min_step",
+    "max_step",
+    "first_wall_time",
+    "last_wall_time",
+    "max_wall_time",
+    "last_value",
+    "min_value",
+    "max_value",
+    "nan_count",
+    "pos_inf_count",
+    "neg_inf_count",
+    "max_length",
+    "seq",
+    "segments",
+    "rolled_count",
+    "rolled_step",
+)
+
+
+def _tag_state(row: Any, number: int) -> TagState:
+    """Return the mirror of a row of `write.tags_of`."""
+    t = TagState(row.id, number, stored=True)
+    for name in _COPIED:
+        setattr(t, name, getattr(row, name))
+    if row.shard_id is not None:
+        t.segment = Segment(
+            row.shard_id,
+            row.segment_first_step,
+            row.segment_first_seq,
+            row.segment_last_step,
+            row.segment_last_seq,
+            row.segment_count,
+        )
+    t.start_step = row.start_step
+    return t
+
+
+def _series(row: Any) -> Series:
+    return Series(
+        row.job_id,
+        show(row.plugin),
+        show(row.name),
+        DataClass(row.data_class),
+        row._mapping["metadata"],  # noqa: SLF001  # the attribute of that name is SQLAlchemy's
+        row.content,
+        row.display_name,
+        row.description,
+    )
+
+
+def _identity(series: Series) -> _Values:
+    return write.tag_row(series.job, series.plugin, series.name) | {
+        "data_class": series.data_class.value,
+        "metadata": series.metadata,
+        "content": series.content,
+        "display_name": None if series.display_name is None else store(series.display_name),
+        "description": None if series.description is None else store(series.description),
+    }
+
+
+def _statistics(t: TagState) -> _Values:
+    return {"id": t.id, **{name: getattr(t, name) for name in _COPIED}}
+
+
+def _segment_row(t: TagState, ordinal: int, segment: Segment) -> _Values:
+    return {
+        "tag_id": t.id,
+        "ordinal": ordinal,
+        "shard_id": segment.shard,
+        "first_step": segment.first_step,
+        "last_step": segment.last_step,
+        "first_seq": segment.first_seq,
+        "last_seq": segment.last_seq,
+        "count": segment.count,
+    }
+
+
+def _restart_row(t: TagState, seq: int, step: int, shard: int, cause: RestartCause) -> _Values:
+    return {"tag_id": t.id, "seq": seq, "step": step, "shard_id": shard, "cause": cause.value}
+
+
+def _unread(shard_id: int) -> _Values:
+    """Return the row of a shard of which nothing is read."""
+    return {
+        "id": shard_id,
+        "cursor": 0,
+        "mtime_ns": 0,
+        "file_id": None,
+        "fingerprint": None,
+        "tail": None,
+        "state": ShardState.GROWING.value,
+        "record_count": 0,
+        "bad_records": 0,
+        "bad_bytes": 0,
+        "lost_since": None,
+    }
+
+
+def _shard_row(part: Part) -> tuple[_Values, list[_Values]]:
+    """Return a shard's row after a part, and the damage to note.
+
+    Damage that nothing good has ended yet counts too, with the bytes there are; its row grows with the file.
+    """
+    shard = part.shard
+    bad_records = shard.bad_records - shard.open_damages
+    bad_bytes = shard.bad_bytes - shard.open_bytes
+    damages = [(d.offset, d.length, d.reason) for d in part.damages]
+    if part.lost_since is not None and part.seen is not None:
+        damages.append(
+            (part.lost_since, part.size - part.lost_since, part.lost_reason or "nothing that checks follows")
+        )
+    row = {
+        "id": shard.id,
+        "was": shard.cursor,
+        "cursor": part.cursor,
+        "format": (part.format or shard.format or Format.MINDSPORE).value,
+        "size": part.size,
+        "mtime_ns": part.seen.mtime_ns if part.seen else 0,
+        "file_id": part.seen.file_id if part.seen else None,
+        "fingerprint": part.fingerprint,
+        "tail": part.tail,
+        "state": part.state.value,
+        "record_count": shard.record_count + part.records,
+        "bad_records": bad_records + len(damages),
+        "bad_bytes": bad_bytes + sum(length for _, length, _ in damages),
+        "lost_since": part.lost_since,
+    }
+    errors = [
+        {"shard_id": shard.id, "offset": offset, "length": length, "reason": store(reason[:_REASON_CHARACTERS])}
+        for offset, length, reason in damages[: max(0, write.ERRORS_KEPT - bad_records)]
+    ]
+    return row, errors
+
+
+def _follow(part: Part, row: _Values) -> None:
+    """Bring the mirror of a shard up to its row."""
+    shard = part.shard
+    shard.cursor, shard.format = part.cursor, part.format or shard.format
+    shard.seen, shard.fingerprint, shard.tail, shard.state = part.seen, part.fingerprint, part.tail, part.state
+    shard.record_count, shard.lost_since = row["record_count"], row["lost_since"]
+    shard.bad_records, shard.bad_bytes = row["bad_records"], row["bad_bytes"]
+
+
+def _job_changes(batch: Batch, jobs: dict[int, Job], shards: dict[int, _Values]) -> dict[int, _Values]:
+    """Return what a batch changes in the rows of jobs."""
+    points = dict.fromkeys(jobs, 0)
+    starts: dict[int, float] = {}
+    for part in batch.parts:
+        points[part.job.id] += part.points
+        if part.start_time is not None:
+            starts[part.job.id] = min(part.start_time, starts.get(part.job.id, part.start_time))
+    errors = {job.id: str(error) for job, error in batch.unreadable}
+    changes: dict[int, _Values] = {}
+    for job in jobs.values():
+        known = [t for t in (job.start_time, starts.get(job.id)) if t is not None]
+        cursors = {s.id: shards[s.id]["cursor"] if s.id in shards else s.cursor for s in job.shards.values()}
+        changes[job.id] = {
+            "point_count": job.point_count + points[job.id],
+            "start_time": min(known) if known else None,
+            "bytes_on_disk": job.bytes_on_disk,
+            "bytes_indexed": sum(
+                min(cursors[s.id], s.on_disk.size) for s in job.shards.values() if s.on_disk is not None
+            ),
+            "update_time": job.update_time,
+            "last_error": store(errors[job.id]) if job.id in errors else job.last_error,
+        }
+    return changes

@@ -1,0 +1,171 @@
+"""Root → jobs → shards: what lies on disk, by one walk that reads no file.
+
+A failed listing is an error that names the directory, never "no jobs". Rules of recognition and order:
+docs/formats/mindspore.md and docs/formats/tensorboard.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from indexer.ports import Files, Stat, stat_of
+from indexer.types import Format, ShardKind
+
+_SUMMARY = re.compile(r"summary\.(\d+)")
+_TFEVENTS = re.compile(r"tfevents(?:\.(\d+))?")
+_GRAPH = re.compile(r"\.pb$")
+_NO_GRAPH = re.compile(r"^memory_usage_\d+\.pb$")
+_LAST_SECOND = 253402300799  # of the year 9999
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """What a file's name promises."""
+
+    kind: ShardKind
+    format: Format | None  # None: it fits both, the version record decides
+    timestamp: int | None  # as written in it
+
+
+@dataclass(slots=True)
+class FoundShard:
+    """A file on disk."""
+
+    name: str
+    what: Name
+    stat: Stat
+
+
+@dataclass(slots=True)
+class FoundJob:
+    """A directory on disk that is a train job."""
+
+    train_id: str  # './a/b'
+    path: Path
+    shards: dict[str, FoundShard] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Listing:
+    """What a walk saw."""
+
+    jobs: dict[str, FoundJob] = field(default_factory=dict)  # by train_id
+    unreadable: dict[str, str] = field(default_factory=dict)  # path → why; what lies below is not known
+    failed: list[str] = field(default_factory=list)  # train_ids of directories that could not be listed
+
+
+def recognise(name: str) -> Name | None:
+    """Return what a file of this name is, None where it is none of ours."""
+    tfevents = _TFEVENTS.search(name)
+    summary = _SUMMARY.search(name)
+    if summary is not None:
+        timestamp = int(summary.group(1))
+        if name.endswith("_lineage"):
+            return Name(ShardKind.LINEAGE, Format.MINDSPORE, timestamp)
+        if name.endswith("_explain"):
+            return Name(ShardKind.EXPLAIN, Format.MINDSPORE, timestamp)
+        return Name(ShardKind.SUMMARY, None if tfevents else Format.MINDSPORE, timestamp)
+    if tfevents is not None:
+        digits = tfevents.group(1)
+        return Name(ShardKind.SUMMARY, Format.TENSORBOARD, int(digits) if digits else None)
+    if _GRAPH.search(name) and not _NO_GRAPH.search(name):
+        return Name(ShardKind.GRAPH, Format.MINDSPORE, None)
+    return None
+
+
+def created(what: Name, stat: Stat) -> float:
+    """Return when a file was created, in seconds: the timestamp in its name, else its mtime.
+
+    A number beyond the year 9999 is milliseconds, and no timestamp where that is beyond it too.
+    """
+    if what.timestamp is not None:
+        if what.timestamp <= _LAST_SECOND:
+            return float(what.timestamp)
+        if what.timestamp <= _LAST_SECOND * 1000:
+            return what.timestamp / 1000
+    return stat.mtime_ns / 1e9
+
+
+def load_order(name: str) -> tuple[int, int, tuple[int, ...]]:
+    """Return the key by which a job's shards are loaded.
+
+    MindSpore: by timestamp, equal ones by name descending. TensorBoard: by name in byte order, after the others.
+    """
+    raw = os.fsencode(name)
+    what = recognise(name)
+    if what is not None and what.format is Format.TENSORBOARD:
+        return (1, 0, tuple(raw))
+    timestamp = what.timestamp if what is not None and what.timestamp is not None else 0
+    return (0, timestamp, (*(-byte for byte in raw), 1))
+
+
+def walk(root: Path, files: Files, *, start: str = "./", follow_symlinks: bool = False) -> Listing:
+    """List all jobs at and below the train_id `start` of `root`, at any depth.
+
+    Raises OSError where `root` itself cannot be listed.
+    """
+    listing = Listing()
+    seen: set[tuple[int, int]] = set()
+    pending: list[tuple[Path, str]] = [(root / start, start)]
+    while pending:
+        path, train_id = pending.pop()
+        if follow_symlinks:
+            status = path.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue  # a link to a directory above it
+            seen.add((status.st_dev, status.st_ino))
+        prefix = "./" if train_id == "./" else train_id + "/"
+        names = _list(path, train_id, files, listing, follow_symlinks=follow_symlinks)
+        pending.extend((path / name, prefix + name) for name in names)
+    return listing
+
+
+def look(path: Path, train_id: str, files: Files, *, follow_symlinks: bool = False) -> Listing:
+    """List the one job in `path`, if it is one."""
+    listing = Listing()
+    _list(path, train_id, files, listing, follow_symlinks=follow_symlinks)
+    return listing
+
+
+def _list(path: Path, train_id: str, files: Files, listing: Listing, *, follow_symlinks: bool) -> list[str]:
+    """Add the job in `path` to `listing`; return the names of its subdirectories."""
+    job = FoundJob(train_id, path)
+    below: list[str] = []
+    try:
+        for entry in files.scandir(path):
+            if entry.is_dir(follow_symlinks=follow_symlinks):
+                below.append(entry.name)
+                continue
+            what = recognise(entry.name)
+            if what is None or (entry.is_symlink() and not follow_symlinks):
+                continue
+            try:
+                status = entry.stat(follow_symlinks=follow_symlinks)
+            except FileNotFoundError:
+                continue  # vanished since it was listed, or a link to nothing
+            except OSError as e:
+                listing.unreadable[str(path / entry.name)] = e.strerror or str(e)
+                continue
+            if not entry.is_file(follow_symlinks=follow_symlinks):
+                listing.unreadable[str(path / entry.name)] = "not a regular file"
+                continue
+            job.shards[entry.name] = FoundShard(entry.name, what, stat_of(status))
+    except FileNotFoundError:
+        if train_id == "./":
+            raise
+        return []  # vanished since its parent was listed
+    except OSError as e:
+        if train_id == "./":
+            raise
+        listing.unreadable[str(path)] = e.strerror or str(e)
+        listing.failed.append(train_id)
+        return []
+    depth = 0 if train_id == "./" else train_id.count("/")
+    if depth > 1 and all(shard.what.kind is ShardKind.GRAPH for shard in job.shards.values()):
+        job.shards.clear()  # MindInsight looks for lone graph files one level deep only
+    if job.shards:
+        listing.jobs[train_id] = job
+    return below

@@ -1,0 +1,95 @@
+"""What the indexer remembers of jobs and shards between two commits: mirrors of their rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from indexer.ingest.sequence import TagState
+from indexer.ports import Stat
+from indexer.types import CacheStatus, Format, ShardKind, ShardState
+
+
+@dataclass(slots=True, eq=False)
+class Shard:
+    """A file of a job, as far as it is in the database."""
+
+    id: int
+    name: str
+    generation: int
+    kind: ShardKind
+    format: Format | None  # None until a version record decided
+    cursor: int = 0
+    seen: Stat | None = None  # when it was last read; None: never
+    fingerprint: bytes | None = None
+    tail: bytes | None = None
+    state: ShardState = ShardState.GROWING
+    record_count: int = 0
+    bad_records: int = 0
+    bad_bytes: int = 0
+    lost_since: int | None = None
+    on_disk: Stat | None = None  # as the last look saw it; None: gone
+
+    held: bool = False  # it could not be read: left alone until the next scan
+
+    @property
+    def dirty(self) -> bool:
+        """There may be something in it that is not in the database."""
+        return self.on_disk is not None and self.on_disk != self.seen and not self.held
+
+    @property
+    def open_damages(self) -> int:
+        """1 where damage that nothing good ended yet is counted in `bad_records`, else 0."""
+        return int(self.lost_since is not None and self.seen is not None)
+
+    @property
+    def open_bytes(self) -> int:
+        """Bytes of that damage, counted in `bad_bytes`."""
+        return 0 if self.lost_since is None or self.seen is None else self.seen.size - self.lost_since
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A train job, as far as it is in the database."""
+
+    id: int
+    root_id: int
+    train_id: str
+    path: Path
+    cache_status: CacheStatus
+    point_count: int = 0
+    start_time: float | None = None
+    revision: int = 0
+    missing_since: float | None = None
+    last_error: str | None = None
+    update_time: float | None = None
+    create_time: float | None = None
+    shards: dict[str, Shard] = field(default_factory=dict)  # by name; replaced ones left out
+    tags: dict[int, TagState] | None = None  # by series number; None: not loaded into memory
+    leased_until: float = 0.0  # PostgreSQL only
+
+    @property
+    def dirty(self) -> bool:
+        """One of its shards is."""
+        return any(shard.dirty for shard in self.shards.values())
+
+    @property
+    def backlog(self) -> int:
+        """Bytes on disk that are not indexed."""
+        return sum(max(0, s.on_disk.size - s.cursor) for s in self.shards.values() if s.on_disk is not None and s.dirty)
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """Sizes of its files."""
+        return sum(shard.on_disk.size for shard in self.shards.values() if shard.on_disk is not None)
+
+    @property
+    def bytes_indexed(self) -> int:
+        """Consumed bytes of files that are on disk."""
+        return sum(min(shard.cursor, shard.on_disk.size) for shard in self.shards.values() if shard.on_disk is not None)
+
+    @property
+    def max_step(self) -> int | None:
+        """Largest step of any point, where its tags are loaded."""
+        steps = [t.max_step for t in (self.tags or {}).values() if t.max_step is not None]
+        return max(steps) if steps else None

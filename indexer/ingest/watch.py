@@ -1,0 +1,606 @@
+"""The indexer's loop: hints and scans say which jobs changed; small appends go first, then the newest jobs.
+
+A notification is a hint, the scan is the truth: with every notification lost, nothing is, but some seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from indexer import log
+from indexer.config import Config
+from indexer.config import Root as RootConfig
+from indexer.db import bulk, write
+from indexer.db.dialect import POSTGRESQL
+from indexer.db.engine import transaction
+from indexer.decode.reader import Decoder
+from indexer.errors import Retry, Wait
+from indexer.ingest.batch import Batch, Reader
+from indexer.ingest.load import Loader
+from indexer.ingest.logdir import FoundJob, FoundShard, Listing, created, look, walk
+from indexer.ingest.notify import Hints, observe
+from indexer.ingest.state import Job, Shard
+from indexer.ports import Clock, Files, Stat, SystemClock, SystemFiles
+from indexer.text import show, store
+from indexer.types import CacheStatus, Format, ShardKind, ShardState
+
+LIVE_BYTES = 4 * 2**20
+"""A loaded job that grew by less than this stays CACHED and is served before any backlog."""
+
+LEASE_SECONDS = 15.0
+_GROUP_JOBS = 1_000  # of a backlog loaded in one go; jobs that appear meanwhile come with the next
+_BEAT_SECONDS = 5.0
+_REPORT_SECONDS = 0.2
+_ACTIVE_SECONDS = 60.0  # a file that grew is looked at every second for so long, should notifications be lost
+_ACTIVE_LOOK_SECONDS = 1.0
+_BACK_OFF_SECONDS = (0.1, 30.0)
+_POINT_BYTES = 50  # of a file, roughly, to guess how many points lie ahead
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the load is."""
+
+    jobs: int
+    cached: int
+    bytes_on_disk: int
+    bytes_indexed: int
+    points: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is in the database at the end of a run, and what could not be read."""
+
+    jobs: int
+    points: int
+    bad_records: int
+    bad_bytes: int
+    unreadable: list[str]
+
+
+@dataclass(slots=True)
+class _Root:
+    id: int
+    config: RootConfig
+    jobs: dict[str, Job] = field(default_factory=dict)  # by train_id
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+class Indexer:
+    """Follows directories and keeps the database equal to what lies in them."""
+
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        *,
+        clock: Clock | None = None,
+        files: Files | None = None,
+        report: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.config = config
+        self.engine = engine
+        self.clock: Clock = clock or SystemClock()
+        self.files: Files = files or SystemFiles()
+        self.report = report
+        self.log = log.get()
+        self.wake = threading.Event()
+        self.hints = Hints(self.wake)
+        self.wanted: deque[int] = deque(maxlen=1_000)  # jobs somebody waits for
+        lock = threading.Lock()
+        decoder = Decoder(kernel=config.kernel, max_record_bytes=config.max_record_bytes)
+        self.loader = Loader(engine, decoder, lock)
+        self.live = Reader(decoder, self.files, config, lock, LIVE_BYTES)
+        self.bulk = Reader(decoder, self.files, config, lock, config.slice_bytes)
+        self.leased = engine.dialect.name == POSTGRESQL
+        self.id = 0
+        self.roots: list[_Root] = []
+        self.jobs: dict[int, Job] = {}
+        self.dirty: dict[int, Job] = {}
+        self.active: dict[int, float] = {}  # job → when it last grew, monotonic
+        self.unreadable: dict[str, str] = {}  # files, path → why
+        self.state = "scanning"
+        self.next_scan = self.next_beat = self.next_report = self.next_active = 0.0
+
+    def run(self, stop: threading.Event, *, once: bool = False) -> Outcome:
+        """Index until `stop` is set, or with `once` until all that is on disk is loaded."""
+        self._patiently(stop, self._enter)
+        end = None
+        if not once:
+            roots = [root.config.path for root in self.roots]
+            end = observe(self.hints, roots, polling=self.config.polling)
+        try:
+            while not stop.is_set():
+                if self._patiently(stop, lambda: self._turn(stop)):
+                    continue
+                if once:
+                    break
+                self.clock.wait(self.wake, self._idle_seconds())
+        finally:
+            if end is not None:
+                end()
+            self._leave()
+        return self._outcome()
+
+    def request(self, message: dict[str, Any]) -> None:
+        """Take a wish of the web: `{"load": job id}` brings a job to the front. From any thread."""
+        job = message.get("load")
+        if isinstance(job, int):
+            self.wanted.append(job)
+            self.wake.set()
+
+    # one turn
+
+    def _turn(self, stop: threading.Event) -> bool:
+        """Look at what changed and load some of it; tell whether there was anything to do."""
+        self.wake.clear()
+        self._tend()
+        if not self.dirty:
+            return False
+        live, backlog = self._work()
+        if live:
+            self._load_live(live, stop)
+        if backlog:
+            self._load_backlog(backlog, stop)
+            self._report(always=True)
+        return bool(live or backlog)
+
+    def _tend(self) -> None:
+        """Do what is due: take hints, look at active files, scan, say that we live."""
+        now = self.clock.monotonic()
+        directories, trees = self.hints.take()
+        if now >= self.next_scan:
+            self._scan()
+            self.next_scan = self.clock.monotonic() + self.config.reconcile if self.config.reconcile else float("inf")
+        else:
+            for path in sorted(trees):
+                self._look(Path(path), tree=True)
+            for path in sorted(directories):
+                self._look(Path(path), tree=False)
+        if now >= self.next_active:
+            self._look_at_active(now)
+            self.next_active = now + _ACTIVE_LOOK_SECONDS
+        if now >= self.next_beat:
+            self._beat()
+        self._report()
+
+    def _work(self) -> tuple[list[Job], list[Job]]:
+        """Return the small appends, and the newest of the backlog, both in the order to load them."""
+        for job_id in [job_id for job_id, job in self.dirty.items() if not job.dirty]:
+            del self.dirty[job_id]
+        wanted = {job_id: -place for place, job_id in enumerate(reversed(self.wanted), 1)}
+        jobs = sorted(self.dirty.values(), key=lambda j: (wanted.get(j.id, 0), -(j.update_time or 0.0), j.train_id))
+        self.wanted.clear()
+        live = [job for job in jobs if _is_live(job)]
+        backlog = [job for job in jobs if not _is_live(job)][:_GROUP_JOBS]
+        return self._claim(live), self._claim(backlog)
+
+    def _load_live(self, jobs: Sequence[Job], stop: threading.Event) -> None:
+        self.loader.remember(jobs)
+        for batch in self.live.batches(jobs, stop):
+            self._commit(batch)
+        now = self.clock.monotonic()
+        self.active.update(dict.fromkeys((job.id for job in jobs), now))
+
+    def _load_backlog(self, jobs: Sequence[Job], stop: threading.Event) -> None:
+        """Load jobs: one thread reads ahead, this one writes and serves small appends of other jobs between."""
+        self.state = "loading"
+        self._beat()
+        starting = [job for job in jobs if job.cache_status is not CacheStatus.CACHING]
+        with transaction(self.engine) as conn:
+            write.set_status(conn, [job.id for job in starting], CacheStatus.CACHING)
+            revision = write.bump(conn)
+            write.update_rows(conn, write.JOB, [{"id": job.id, "revision": revision} for job in starting])
+        for job in starting:
+            job.cache_status, job.revision = CacheStatus.CACHING, revision
+        self.loader.remember(jobs)
+        suspended = bulk.suspend_index(self.engine, sum(job.backlog for job in jobs) // _POINT_BYTES)
+        loading = {job.id for job in jobs}
+        try:
+            with _ahead(self.bulk.batches(jobs, stop)) as batches:
+                for batch in batches:
+                    self._commit(batch)
+                    self._between(loading, stop)
+        finally:
+            self.state = "watching"
+        if suspended and not any(not _is_live(job) for job in self.dirty.values() if job.dirty):
+            bulk.ensure_index(self.engine)
+        self.loader.forget(job for job in jobs if not self._recently_written(job))
+
+    def _between(self, loading: set[int], stop: threading.Event) -> None:
+        """Between two batches of a load: what is new elsewhere must not wait for its end."""
+        self._tend()
+        live = [job for job in self.dirty.values() if job.id not in loading and job.dirty and _is_live(job)]
+        if live:
+            self._load_live(self._claim(live), stop)
+
+    def _commit(self, batch: Batch) -> None:
+        for job, shard in batch.replaced:
+            self.log.warning("file_replaced", job=job.train_id, file=shard.name, then="its job is read again")
+            self.loader.reset(job)
+        if batch.replaced:
+            replaced = {job.id for job, _ in batch.replaced}
+            batch.finished = [job for job in batch.finished if job.id not in replaced]
+            if any(part.job.id in replaced for part in batch.parts):
+                raise Retry("a file was replaced while its job was read; the job is read again")
+        for job, error in batch.unreadable:
+            self.unreadable[str(error.path)] = error.why
+            if error.path.name in job.shards:
+                job.shards[error.path.name].held = True
+            self.log.warning("file_unreadable", job=job.train_id, file=error.path.name, why=error.why)
+        if batch.parts or batch.finished:
+            self.loader.commit(batch)
+        for part in batch.parts:
+            if part.damages:
+                first = part.damages[0]
+                self.log.warning(
+                    "records_damaged",
+                    job=part.job.train_id,
+                    file=part.shard.name,
+                    offset=first.offset,
+                    reason=first.reason,
+                    records=len(part.damages),
+                )
+        for job in batch.finished:
+            if not job.dirty:
+                self.dirty.pop(job.id, None)
+
+    # what lies on disk
+
+    def _scan(self) -> None:
+        """Walk all roots and note what changed. No file is read."""
+        for job in self.jobs.values():
+            for shard in job.shards.values():
+                shard.held = False
+        self.unreadable.clear()
+        for root in self.roots:
+            try:
+                listing = walk(root.config.path, self.files, follow_symlinks=self.config.follow_symlinks)
+            except OSError as e:
+                why = e.strerror or str(e)
+                if str(root.config.path) not in root.unreadable:
+                    self.log.warning("root_unreadable", root=str(root.config.path), why=why)
+                root.unreadable = {str(root.config.path): why}
+                continue
+            for path in listing.unreadable.keys() - root.unreadable.keys():
+                self.log.warning("path_unreadable", path=path, why=listing.unreadable[path])
+            root.unreadable = listing.unreadable
+            known = [job for job in root.jobs.values() if not _below(job.train_id, listing.failed)]
+            self._compare(root, listing, known)
+        with transaction(self.engine) as conn:
+            write.scanned(conn, self.clock.now())
+
+    def _look(self, path: Path, *, tree: bool) -> None:
+        """Look at one directory, or at a whole tree, that a notification named."""
+        for root in self.roots:
+            if not path.is_relative_to(root.config.path):
+                continue
+            parts = path.relative_to(root.config.path).parts
+            train_id = "./" + "/".join(parts)
+            if tree:
+                try:
+                    listing = walk(root.config.path, self.files, start=train_id, follow_symlinks=self._follow)
+                except OSError:
+                    continue  # the root itself; the next scan says so
+                known = [job for job in root.jobs.values() if _below(job.train_id, [train_id])]
+                known = [job for job in known if not _below(job.train_id, listing.failed)]
+            else:
+                try:
+                    listing = look(path, train_id, self.files, follow_symlinks=self._follow)
+                except OSError:
+                    continue
+                known = [job for job in (root.jobs.get(train_id),) if job is not None and not listing.failed]
+            self._compare(root, listing, known)
+
+    @property
+    def _follow(self) -> bool:
+        return self.config.follow_symlinks
+
+    def _look_at_active(self, now: float) -> None:
+        for job_id, grew in list(self.active.items()):
+            if now - grew > _ACTIVE_SECONDS or job_id not in self.jobs:
+                del self.active[job_id]
+            elif now - grew > _ACTIVE_LOOK_SECONDS:
+                self._look(self.jobs[job_id].path, tree=False)
+
+    def _compare(self, root: _Root, listing: Listing, known: Sequence[Job]) -> None:
+        """Bring the jobs of `root` up to a listing; those `known` that it lacks are gone from disk."""
+        fresh = [found for found in listing.jobs.values() if found.train_id not in root.jobs]
+        grown = [(root.jobs[f.train_id], f) for f in listing.jobs.values() if f.train_id in root.jobs]
+        gone = [(job, FoundJob(job.train_id, job.path)) for job in known if job.train_id not in listing.jobs]
+        changed = [(job, found) for job, found in grown + gone if self._differs(job, found)]
+        if not fresh and not changed:
+            return
+        added = [(job, f) for job, found in changed for f in found.shards.values() if f.name not in job.shards]
+        with transaction(self.engine) as conn:
+            write.add_jobs(conn, ((root.id, f.train_id, _job_row(f.shards.values())) for f in fresh))
+            if fresh:
+                self._recall(root, write.known_jobs(conn, [root.id], above=max(self.jobs, default=0)))
+            added += [(root.jobs[f.train_id], s) for f in fresh for s in f.shards.values()]
+            write.add_shards(conn, [_shard_row(job.id, shard) for job, shard in added])
+            if added:
+                self._recall_shards(write.shards_of(conn, sorted({job.id for job, _ in added})))
+            seen = changed + [(root.jobs[f.train_id], f) for f in fresh]
+            rows = [row for job, found in seen if (row := self._see(job, found)) is not None]
+            states = [shard for job, _ in changed for shard in job.shards.values()]
+            write.update_rows(conn, write.SHARD, [{"id": s.id, "state": s.state.value} for s in states])
+            revision = write.bump(conn)
+            write.update_rows(conn, write.JOB, [{**row, "revision": revision} for row in rows])
+        for row in rows:
+            self.jobs[row["id"]].revision = revision
+
+    def _differs(self, job: Job, found: FoundJob) -> bool:
+        """Tell whether the tables must know; what is loaded anyway is noted on the way."""
+        if found.shards.keys() != {name for name, s in job.shards.items() if s.on_disk is not None}:
+            return True
+        for name, shard in found.shards.items():
+            job.shards[name].on_disk = shard.stat
+        if job.dirty:
+            job.update_time = max(s.stat.mtime_ns for s in found.shards.values()) / 1e9
+            self.dirty[job.id] = job
+        return False
+
+    def _see(self, job: Job, found: FoundJob) -> dict[str, Any] | None:
+        """Note in memory what is on disk; return the columns of the job's row that follow from it."""
+        for shard in job.shards.values():
+            there = found.shards.get(shard.name)
+            shard.on_disk = None if there is None else there.stat
+            if there is None:
+                shard.state = ShardState.MISSING
+            elif shard.state is ShardState.MISSING:
+                shard.state = ShardState.GROWING if shard.record_count or not shard.bad_records else ShardState.DEAD
+                shard.seen = None  # it may be another file
+        if found.shards:
+            job.missing_since = None
+            row = _job_row(found.shards.values())
+            job.update_time, job.create_time = row["update_time"], row["create_time"]
+        elif job.missing_since is None:
+            job.missing_since = self.clock.now()
+        if job.dirty:
+            self.dirty[job.id] = job
+        return {
+            "id": job.id,
+            "update_time": job.update_time,
+            "create_time": job.create_time,
+            "missing_since": job.missing_since,
+            "bytes_on_disk": job.bytes_on_disk,
+            "bytes_indexed": job.bytes_indexed,
+        }
+
+    # memory and database
+
+    def _enter(self) -> None:
+        """Register, and recall what the database knows."""
+        bulk.ensure_index(self.engine)
+        now = self.clock.now()
+        with transaction(self.engine) as conn:
+            self.id = write.enter(conn, socket.gethostname(), os.getpid(), _version(), now)
+            self.roots = [_Root(write.register_root(conn, root), root) for root in self.config.roots]
+            write.abandoned(conn, [root.id for root in self.roots], now)
+            for root in self.roots:
+                self._recall(root, write.known_jobs(conn, [root.id]))
+            self._recall_shards(write.known_shards(conn, [root.id for root in self.roots]))
+
+    def _leave(self) -> None:
+        try:
+            with transaction(self.engine) as conn:
+                if self.leased:
+                    write.release(conn, self.id)
+                write.beat(conn, self.id, self.clock.now(), "stopped", None)
+        except (Retry, Wait) as e:
+            self.log.warning("left_unsaid", why=str(e))  # the heartbeat tells it a little later
+
+    def _recall(self, root: _Root, rows: Sequence[Any]) -> None:
+        for row in rows:
+            train_id = show(row.train_id)
+            job = root.jobs.get(train_id)
+            if job is None:
+                job = Job(row.id, root.id, train_id, root.config.path / train_id, CacheStatus(row.cache_status))
+                root.jobs[train_id] = self.jobs[row.id] = job
+            job.cache_status, job.point_count = CacheStatus(row.cache_status), row.point_count
+            job.start_time, job.revision, job.missing_since = row.start_time, row.revision, row.missing_since
+            job.last_error, job.update_time, job.create_time = row.last_error, row.update_time, row.create_time
+
+    def _recall_shards(self, rows: Sequence[Any]) -> None:
+        for row in rows:
+            job = self.jobs[row.job_id]
+            name = show(row.name)
+            shard = job.shards.get(name)
+            if shard is None or shard.id != row.id:
+                fmt = None if row.cursor == 0 and "tfevents" in name else Format(row.format)
+                shard = job.shards[name] = Shard(row.id, name, row.generation, ShardKind(row.kind), fmt)
+            shard.cursor, shard.fingerprint, shard.tail = row.cursor, row.fingerprint, row.tail
+            shard.seen = Stat(row.size, row.mtime_ns, row.file_id) if row.mtime_ns else None
+            shard.state, shard.record_count, shard.lost_since = ShardState(row.state), row.record_count, row.lost_since
+            shard.bad_records, shard.bad_bytes = row.bad_records, row.bad_bytes
+
+    def _claim(self, jobs: list[Job]) -> list[Job]:
+        """Return those of `jobs` this indexer may write; on PostgreSQL by lease."""
+        if not self.leased or not jobs:
+            return jobs
+        now = self.clock.now()
+        wanted = [job for job in jobs if job.leased_until < now + LEASE_SECONDS / 3]
+        if wanted:
+            with transaction(self.engine) as conn:
+                held = write.claim(conn, self.id, [job.id for job in wanted], now, now + LEASE_SECONDS)
+                stale = [job for job in wanted if job.id in held and held[job.id] != job.revision]
+                if stale:
+                    self._reread(conn, stale)
+            for job in wanted:
+                if job.id in held:
+                    job.leased_until = now + LEASE_SECONDS
+                else:
+                    for shard in job.shards.values():
+                        shard.held = True  # somebody else loads it; the next scan asks again
+        return [job for job in jobs if job.dirty]
+
+    def _reread(self, conn: Any, jobs: Sequence[Job]) -> None:
+        """Another indexer wrote these jobs since we looked: what we remember of them is old."""
+        self.loader.forget(jobs)
+        by_root = {root.id: root for root in self.roots}
+        ids = [job.id for job in jobs]
+        for row in write.jobs_by_id(conn, ids):
+            self._recall(by_root[row.root_id], [row])
+        self._recall_shards(write.shards_of(conn, ids))
+
+    def _recover(self) -> None:
+        """After a failure: what memory holds of unfinished jobs may be wrong, the tables are right."""
+        jobs = list(self.dirty.values())
+        with transaction(self.engine) as conn:
+            for first in range(0, len(jobs), _GROUP_JOBS):
+                self._reread(conn, jobs[first : first + _GROUP_JOBS])
+        for job in jobs:
+            job.leased_until = 0.0
+
+    def _patiently(self, stop: threading.Event, step: Callable[[], bool | None]) -> bool:
+        """Do `step`; where the database is busy or away, wait ever longer and do it again."""
+        pause, most = _BACK_OFF_SECONDS
+        recovering = False
+        while not stop.is_set():
+            try:
+                if recovering:
+                    self._recover()
+                    recovering = False
+                return bool(step())
+            except (Retry, Wait) as e:
+                recovering = True
+                self.state = "waiting"
+                self.log.warning("database_waited_for", why=str(e), seconds=pause)
+                stop.wait(pause)
+                pause = min(2 * pause, most)
+        return False
+
+    def _beat(self) -> None:
+        now = self.clock.now()
+        with transaction(self.engine) as conn:
+            write.beat(conn, self.id, now, self.state, None)
+            if self.leased:
+                write.renew(conn, self.id, now + LEASE_SECONDS)
+        for job in self.jobs.values():
+            if job.leased_until > now:
+                job.leased_until = now + LEASE_SECONDS
+        self.next_beat = self.clock.monotonic() + _BEAT_SECONDS
+
+    def _recently_written(self, job: Job) -> bool:
+        """A job that may still be written keeps its tags in memory."""
+        return job.update_time is not None and self.clock.now() - job.update_time < _ACTIVE_SECONDS
+
+    def _idle_seconds(self) -> float:
+        due = min(self.next_scan, self.next_beat, self.next_active if self.active else float("inf"))
+        return max(0.0, due - self.clock.monotonic())
+
+    def _report(self, *, always: bool = False) -> None:
+        now = self.clock.monotonic()
+        if self.report is None or (now < self.next_report and not always):
+            return
+        self.next_report = now + _REPORT_SECONDS
+        jobs = list(self.jobs.values())
+        self.report(
+            Progress(
+                len(jobs),
+                sum(job.cache_status is CacheStatus.CACHED for job in jobs),
+                sum(job.bytes_on_disk for job in jobs),
+                sum(job.bytes_indexed for job in jobs),
+                sum(job.point_count for job in jobs),
+            )
+        )
+
+    def _outcome(self) -> Outcome:
+        shards = [shard for job in self.jobs.values() for shard in job.shards.values()]
+        unreadable = dict(self.unreadable)
+        for root in self.roots:
+            unreadable |= root.unreadable
+        return Outcome(
+            len(self.jobs),
+            sum(job.point_count for job in self.jobs.values()),
+            sum(shard.bad_records for shard in shards),
+            sum(shard.bad_bytes for shard in shards),
+            [f"{path}: {why}" for path, why in sorted(unreadable.items())],
+        )
+
+
+@contextmanager
+def _ahead(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
+    """Run `batches` in a thread, one batch ahead. Its failure is raised here; leaving early ends it."""
+    channel: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=1)
+    left = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> bool:
+        while not left.is_set():
+            try:
+                channel.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def read() -> None:
+        try:
+            for batch in batches:
+                if not put(batch):
+                    return
+            put(None)
+        except BaseException as e:  # it is raised again by whoever takes it
+            put(e)
+
+    def taken() -> Iterator[Batch]:
+        while (item := channel.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    thread = threading.Thread(target=read, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        yield taken()
+    finally:
+        left.set()
+        thread.join()
+
+
+def _is_live(job: Job) -> bool:
+    return job.cache_status is CacheStatus.CACHED and job.backlog <= LIVE_BYTES
+
+
+def _below(train_id: str, prefixes: Sequence[str]) -> bool:
+    return any(p == "./" or train_id == p or train_id.startswith(p + "/") for p in prefixes)
+
+
+def _job_row(shards: Any) -> dict[str, Any]:
+    """Return the columns of a job that its files on disk decide."""
+    found: list[FoundShard] = list(shards)
+    return {
+        "create_time": max(created(shard.what, shard.stat) for shard in found),
+        "update_time": max(shard.stat.mtime_ns for shard in found) / 1e9,
+        "bytes_on_disk": sum(shard.stat.size for shard in found),
+    }
+
+
+def _shard_row(job_id: int, shard: FoundShard) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "name": store(shard.name),
+        "kind": shard.what.kind.value,
+        "format": (shard.what.format or Format.TENSORBOARD).value,
+        "size": shard.stat.size,
+    }
+
+
+def _version() -> str:
+    try:
+        return version("summarydb")
+    except PackageNotFoundError:
+        return "unknown"
