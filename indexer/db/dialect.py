@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Dialect, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from indexer.errors import UsageError
 
@@ -44,13 +44,12 @@ def parse_url(url: str) -> URL:
     raise UsageError(f"database {name!r} is not supported: write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
 
 
-def upsert(dialect: Dialect, table: Table, keys: Iterable[str]) -> Any:
-    """Return `INSERT ... ON CONFLICT (keys) DO UPDATE` of every column given that is no key."""
+def upsert(dialect: Dialect, table: Table, keys: Iterable[str], *, update: Iterable[str] | None = None) -> Any:
+    """Return `INSERT ... ON CONFLICT (keys) DO UPDATE` of the columns `update`, else every one that is no key."""
     insert = (postgresql.insert if dialect.name == POSTGRESQL else sqlite.insert)(table)
     keys = list(keys)
-    return insert.on_conflict_do_update(
-        index_elements=keys, set_={c.name: c for c in insert.excluded if c.name not in keys}
-    )
+    changed = [c.name for c in table.columns if c.name not in keys] if update is None else update
+    return insert.on_conflict_do_update(index_elements=keys, set_={name: insert.excluded[name] for name in changed})
 
 
 def insert_new(dialect: Dialect, table: Table) -> Any:
@@ -77,11 +76,13 @@ def is_write(error: DBAPIError) -> bool:
 
 
 def is_gone(error: DBAPIError) -> bool:
-    """Tell whether the database cannot be reached just now: connection lost, server stopping or starting."""
+    """Tell whether the database cannot be reached just now: none made, lost, too many, server stopping."""
     if isinstance(error.orig, sqlite3.Error):
         return False
     state = getattr(error.orig, "sqlstate", None) or ""
-    return error.connection_invalidated or state[:2] == "08" or state in {"57P01", "57P02", "57P03"}
+    if not state and isinstance(error, OperationalError):
+        return True  # no connection came about: libpq's own errors have no code
+    return error.connection_invalidated or state[:2] == "08" or state in {"53300", "57P01", "57P02", "57P03"}
 
 
 def is_timeout(error: DBAPIError) -> bool:

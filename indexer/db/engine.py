@@ -127,7 +127,7 @@ def family(error: DBAPIError) -> SummaryDBError:
     if is_busy(error):
         return Retry(f"another writer holds the database ({text}); the call may be repeated")
     if is_gone(error):
-        return Wait(f"the database cannot be reached ({text}); it is tried again")
+        return Wait(f"the database cannot be reached ({text}); check that it runs and lets you in")
     code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_NOTADB:
         return Refuse(f"the file is no SQLite database ({text}); give another --db")

@@ -27,6 +27,22 @@ ERRORS_KEPT = 1_000
 Values = Mapping[str, Any]
 
 
+def _many(conn: Connection, statement: Any, rows: Sequence[Values], *, prefix: str = "") -> int:
+    """Execute a statement once a row; return how many rows of the table it met.
+
+    The driver gets the rows as they are: they hold plain numbers, text and bytes only, and SQLAlchemy's work on each
+    would take longer than the insert. All rows have the keys of the first; in the statement `prefix` goes before them.
+    """
+    compiled = statement.compile(dialect=conn.dialect, column_keys=None if prefix else list(rows[0]))
+    names = compiled.positiontup
+    if names is None:
+        given: Any = [{prefix + name: value for name, value in row.items()} for row in rows] if prefix else list(rows)
+    else:
+        keys = [name.removeprefix(prefix) for name in names]
+        given = [tuple([row[key] for key in keys]) for row in rows]
+    return conn.exec_driver_sql(str(compiled), given).rowcount
+
+
 def register_root(conn: Connection, root: RootConfig) -> int:
     """Return the id of `root`, new or known: a named one by its name, another by its real path."""
     path = store(str(root.path))
@@ -92,7 +108,7 @@ def update_rows(conn: Connection, table: Any, rows: Sequence[Values]) -> None:
         return
     columns: dict[str, Any] = {name: bindparam(f"b_{name}") for name in rows[0] if name != "id"}
     statement = update(table).where(table.c.id == bindparam("b_id")).values(columns)
-    conn.execute(statement, [{f"b_{name}": value for name, value in row.items()} for row in rows])
+    _many(conn, statement, rows, prefix="b_")
 
 
 def move_cursors(conn: Connection, rows: Sequence[Values]) -> None:
@@ -103,8 +119,7 @@ def move_cursors(conn: Connection, rows: Sequence[Values]) -> None:
     statement = (
         update(SHARD).where(SHARD.c.id == bindparam("b_id"), SHARD.c.cursor == bindparam("b_was")).values(columns)
     )
-    done = conn.execute(statement, [{f"b_{name}": value for name, value in row.items()} for row in rows])
-    if done.rowcount != len(rows):
+    if _many(conn, statement, rows, prefix="b_") != len(rows):
         raise Retry("another indexer moved a cursor; this batch is dropped and read again")
 
 
@@ -171,13 +186,20 @@ def tag_row(job_id: int, plugin: str, name: str) -> dict[str, Any]:
 def add_tags(conn: Connection, rows: Sequence[Values]) -> None:
     """Insert tags with their statistics."""
     if rows:
-        conn.execute(insert(TAG), [dict(row) for row in rows])
+        _many(conn, insert(TAG), rows)
 
 
 def put(conn: Connection, table: Any, keys: Sequence[str], rows: Sequence[Values]) -> None:
-    """Insert rows, or update those whose `keys` exist."""
+    """Insert whole rows, or update those whose `keys` exist."""
     if rows:
-        conn.execute(upsert(conn.dialect, table, keys), [dict(row) for row in rows])
+        _many(conn, upsert(conn.dialect, table, keys), rows)
+
+
+def add_errors(conn: Connection, rows: Sequence[Values]) -> None:
+    """Insert damage seen; what is known of an offset already keeps its reason, and its length follows the file."""
+    if rows:
+        statement = upsert(conn.dialect, ERROR, ("shard_id", "offset"), update=("length",))
+        _many(conn, statement, rows)
 
 
 def add_restarts(conn: Connection, rows: Sequence[Values]) -> None:

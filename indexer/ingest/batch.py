@@ -48,6 +48,11 @@ class Part:
     seen: Stat | None = None  # None: not read to its end yet
     state: ShardState = ShardState.GROWING
 
+    @property
+    def lost_bytes(self) -> int:
+        """Bytes of damage that nothing good ended yet, as far as was looked."""
+        return 0 if self.lost_since is None else (self.size if self.seen else self.cursor) - self.lost_since
+
 
 @dataclass(slots=True)
 class Batch:
@@ -133,8 +138,12 @@ class Reader:
                 if stop.is_set():
                     return
                 yield from self._shard(job, shard, stop)
+                if any(other is job for other, _ in self.batch.replaced):
+                    break  # all of it is read again, from the beginning
             if stop.is_set():
                 return
+            if any(other is job for other, _ in self.batch.replaced):
+                continue
             self.ending.append(job)
             if not self.waiting:
                 yield from self._drain()
@@ -150,7 +159,7 @@ class Reader:
             return
         try:
             if not opened.same:
-                self._compare(job, shard, opened)
+                yield from self._compare(job, shard, opened)
                 return
             place = _Place(
                 job,
@@ -181,10 +190,13 @@ class Reader:
         finally:
             opened.close()
 
-    def _compare(self, job: Job, shard: Shard, opened: Opened) -> None:
+    def _compare(self, job: Job, shard: Shard, opened: Opened) -> Iterator[Batch]:
         """Another file has the shard's name: only good records in it make us give up the old points."""
         found = frames.split(opened.read(0, _PROBE_BYTES))
         if found.records:
+            yield from self._drain()
+            if self.batch.parts:
+                yield self._take()  # no batch holds parts of a job that is given up
             self.batch.replaced.append((job, shard))
         else:
             self.batch.unchanged.append((shard, opened.stat))
@@ -202,14 +214,15 @@ class Reader:
             buffer = self.buffer
             if need > len(buffer):
                 buffer = memoryview(bytearray(need))  # for one record, not above max_record_bytes
-            got = place.opened.read_into(place.offset, buffer[: min(size - place.offset, len(buffer))])
+            wanted = min(size - place.offset, len(buffer))
+            got = place.opened.read_into(place.offset, buffer[:wanted])
             decoded, (found,) = self._decode(buffer, [_span(place, 0, got)])
             yield from self._add(place, decoded, found, buffer[:got])
             need = found.need
             if found.oversize and place.offset + need <= size:
                 self._pass_over(place, need)
                 need = 0
-            if place.offset >= size or place.offset + need > size or (got == 0):
+            if place.offset >= size or place.offset + need > size or got < wanted:  # the last: it shrank
                 self._close(place, self._part(place, place.offset))
                 break
             if self.batch.points >= self.config.batch_points or self.batch.bytes >= _BATCH_BYTES:
@@ -218,10 +231,14 @@ class Reader:
     def _pass_over(self, place: _Place, length: int) -> None:
         part = self._part(place, place.offset)
         reason = f"a record of {length - 16} bytes is longer than max_record_bytes ({self.config.max_record_bytes})"
+        if place.lost_since is not None:  # it was found while searching
+            lost = place.lost_reason or frames.UNKNOWN_LOSS
+            part.damages.append(Damage(place.lost_since, place.offset - place.lost_since, lost))
+            place.lost_since = place.lost_reason = None
         part.damages.append(Damage(place.offset, length, reason))
         place.damaged = True
         place.skip(place.offset + length)
-        part.cursor, part.fingerprint, part.tail = place.offset, place.fingerprint, digest(place.before)
+        self._sync(part, place)
 
     def _drain(self) -> Iterator[Batch]:
         """Decode the small shards that wait, and end the jobs whose last one waited."""

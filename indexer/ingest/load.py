@@ -17,7 +17,7 @@ from indexer.db.engine import read_only, transaction
 from indexer.decode.reader import Decoder
 from indexer.ingest.batch import Batch, Part
 from indexer.ingest.sequence import Arranged, Segment, TagState, arrange
-from indexer.ingest.state import Job
+from indexer.ingest.state import Job, Shard
 from indexer.text import show, store
 from indexer.types import CacheStatus, DataClass, Format, RestartCause, Series, ShardState
 
@@ -67,6 +67,7 @@ class Loader:
     def commit(self, batch: Batch) -> None:
         """Write a batch in one transaction. On any failure what memory holds of its jobs is dropped first."""
         jobs = {part.job.id: part.job for part in batch.parts} | {job.id: job for job in batch.finished}
+        jobs |= {job.id: job for job, _ in batch.unreadable}
         try:
             self._write(batch, jobs)
         except BaseException:
@@ -81,14 +82,14 @@ class Loader:
         with transaction(self.engine) as conn:
             write.forget_tags(conn, job.id)
             write.forget_errors(conn, [shard.id for shard in shards])
-            write.update_rows(conn, write.SHARD, [_unread(shard.id) for shard in shards])
+            write.update_rows(conn, write.SHARD, [_unread(shard) for shard in shards])
             write.set_status(conn, [job.id], CacheStatus.NOT_IN_CACHE)
             row = {"id": job.id, "point_count": 0, "bytes_indexed": 0, "start_time": None, "revision": write.bump(conn)}
             write.update_rows(conn, write.JOB, [row])
         for shard in shards:
-            shard.cursor = shard.record_count = shard.bad_records = shard.bad_bytes = 0
+            shard.cursor = shard.record_count = shard.bad_records = shard.bad_bytes = shard.lost_bytes = 0
             shard.seen = shard.lost_since = shard.fingerprint = shard.tail = None
-            shard.state = ShardState.GROWING
+            shard.state = ShardState.GROWING if shard.on_disk is not None else ShardState.MISSING
         job.cache_status, job.point_count, job.start_time = CacheStatus.NOT_IN_CACHE, 0, None
         self.forget([job])
 
@@ -104,7 +105,7 @@ class Loader:
             write.put(conn, write.SEGMENT, ("tag_id", "ordinal"), [_segment_row(*s) for s in arranged.stretches])
             write.add_restarts(conn, [_restart_row(*r) for r in arranged.restarts])
             write.move_cursors(conn, [row for row, _ in shards])
-            write.put(conn, write.ERROR, ("shard_id", "offset"), [error for _, errors in shards for error in errors])
+            write.add_errors(conn, [error for _, errors in shards for error in errors])
             started = self._apply_start(conn, batch)
             write.set_status(conn, [job.id for job in ended], CacheStatus.CACHED)
             revision = write.bump(conn)
@@ -116,14 +117,14 @@ class Loader:
             )
         for t in tags:
             t.stored = True
-        for t, step in started:
-            t.seq, t.start_step = t.seq + 1, step
+        for t, seq in started:
+            t.seq, t.start_step = seq, batch.start[2] if batch.start else None
         for part, (row, _) in zip(batch.parts, shards, strict=True):
             _follow(part, row)
         for job_id, row in changes.items():
             jobs[job_id].revision = revision
             jobs[job_id].point_count = row["point_count"]
-            jobs[job_id].start_time = row["start_time"]
+            jobs[job_id].start_time, jobs[job_id].last_error = row["start_time"], row["last_error"]
         for job in ended:
             job.cache_status = CacheStatus.CACHED
 
@@ -176,7 +177,10 @@ class Loader:
             t.rolled_count, t.rolled_step = rolled.rolled_count, rolled.rolled_step
 
     def _apply_start(self, conn: Connection, batch: Batch) -> list[tuple[TagState, int]]:
-        """A session start after the points of the batch: tags with current points at or above its step go back."""
+        """A session start after the points of the batch: tags with current points at or above its step go back.
+
+        Returns these with the seq that their next point gets.
+        """
         if batch.start is None:
             return []
         job, shard, step = batch.start
@@ -184,13 +188,16 @@ class Loader:
         back = [by_id[tag_id] for tag_id in write.tags_above(conn, job.id, step)]
         if not back:
             return []
-        write.add_restarts(conn, [_restart_row(t, t.seq + 1, step, shard.id, RestartCause.SESSION_START) for t in back])
+        seqs = [t.seq + (t.start_step is None) for t in back]  # two starts with no point between count as one
+        rows = [_restart_row(t, q, step, shard.id, RestartCause.SESSION_START) for t, q in zip(back, seqs, strict=True)]
+        write.add_restarts(conn, rows)
         long = [t for t in back if t.rolled_count]
         before = [rollups.Rolled(t.id, t.point_count, t.rolled_count, t.rolled_step, step) for t in long]
         for t, rolled in zip(long, rollups.fold(conn, before, _NO_ROWS.rows), strict=True):
             t.rolled_count, t.rolled_step = rolled.rolled_count, rolled.rolled_step
-        write.update_rows(conn, write.TAG, [_statistics(t) | {"seq": t.seq + 1} for t in back])
-        return [(t, step) for t in back]
+        changed = [_statistics(t) | {"seq": q} for t, q in zip(back, seqs, strict=True)]
+        write.update_rows(conn, write.TAG, changed)
+        return list(zip(back, seqs, strict=True))
 
 
 _NO_ROWS = arrange([], *(np.empty(0, np.int64),) * 2, *(np.empty(0),) * 2, np.empty(0, np.int64), np.empty(0, np.bool_))
@@ -280,16 +287,16 @@ def _restart_row(t: TagState, seq: int, step: int, shard: int, cause: RestartCau
     return {"tag_id": t.id, "seq": seq, "step": step, "shard_id": shard, "cause": cause.value}
 
 
-def _unread(shard_id: int) -> _Values:
+def _unread(shard: Shard) -> _Values:
     """Return the row of a shard of which nothing is read."""
     return {
-        "id": shard_id,
+        "id": shard.id,
         "cursor": 0,
         "mtime_ns": 0,
         "file_id": None,
         "fingerprint": None,
         "tail": None,
-        "state": ShardState.GROWING.value,
+        "state": (ShardState.GROWING if shard.on_disk is not None else ShardState.MISSING).value,
         "record_count": 0,
         "bad_records": 0,
         "bad_bytes": 0,
@@ -303,24 +310,22 @@ def _shard_row(part: Part) -> tuple[_Values, list[_Values]]:
     Damage that nothing good has ended yet counts too, with the bytes there are; its row grows with the file.
     """
     shard = part.shard
-    bad_records = shard.bad_records - shard.open_damages
-    bad_bytes = shard.bad_bytes - shard.open_bytes
+    bad_records = shard.bad_records - (shard.lost_since is not None)
+    bad_bytes = shard.bad_bytes - shard.lost_bytes
     damages = [(d.offset, d.length, d.reason) for d in part.damages]
-    if part.lost_since is not None and part.seen is not None:
-        damages.append(
-            (part.lost_since, part.size - part.lost_since, part.lost_reason or "nothing that checks follows")
-        )
+    if part.lost_since is not None:
+        damages.append((part.lost_since, part.lost_bytes, part.lost_reason or "nothing that checks follows"))
     row = {
         "id": shard.id,
-        "was": shard.cursor,
+        "was": part.was,
         "cursor": part.cursor,
-        "format": (part.format or shard.format or Format.MINDSPORE).value,
+        "format": (part.format or shard.format or Format.TENSORBOARD).value,
         "size": part.size,
         "mtime_ns": part.seen.mtime_ns if part.seen else 0,
         "file_id": part.seen.file_id if part.seen else None,
         "fingerprint": part.fingerprint,
         "tail": part.tail,
-        "state": part.state.value,
+        "state": (part.state if shard.on_disk is not None else ShardState.MISSING).value,
         "record_count": shard.record_count + part.records,
         "bad_records": bad_records + len(damages),
         "bad_bytes": bad_bytes + sum(length for _, length, _ in damages),
@@ -337,8 +342,9 @@ def _follow(part: Part, row: _Values) -> None:
     """Bring the mirror of a shard up to its row."""
     shard = part.shard
     shard.cursor, shard.format = part.cursor, part.format or shard.format
-    shard.seen, shard.fingerprint, shard.tail, shard.state = part.seen, part.fingerprint, part.tail, part.state
-    shard.record_count, shard.lost_since = row["record_count"], row["lost_since"]
+    shard.seen, shard.fingerprint, shard.tail = part.seen, part.fingerprint, part.tail
+    shard.state = ShardState(row["state"])
+    shard.record_count, shard.lost_since, shard.lost_bytes = row["record_count"], part.lost_since, part.lost_bytes
     shard.bad_records, shard.bad_bytes = row["bad_records"], row["bad_bytes"]
 
 
@@ -350,7 +356,8 @@ def _job_changes(batch: Batch, jobs: dict[int, Job], shards: dict[int, _Values])
         points[part.job.id] += part.points
         if part.start_time is not None:
             starts[part.job.id] = min(part.start_time, starts.get(part.job.id, part.start_time))
-    errors = {job.id: str(error) for job, error in batch.unreadable}
+    errors = {job.id: store(str(error)) for job, error in batch.unreadable}
+    healed = {job.id for job in batch.finished if not any(shard.held for shard in job.shards.values())}
     changes: dict[int, _Values] = {}
     for job in jobs.values():
         known = [t for t in (job.start_time, starts.get(job.id)) if t is not None]
@@ -363,6 +370,6 @@ def _job_changes(batch: Batch, jobs: dict[int, Job], shards: dict[int, _Values])
                 min(cursors[s.id], s.on_disk.size) for s in job.shards.values() if s.on_disk is not None
             ),
             "update_time": job.update_time,
-            "last_error": store(errors[job.id]) if job.id in errors else job.last_error,
+            "last_error": errors.get(job.id, None if job.id in healed else job.last_error),
         }
     return changes

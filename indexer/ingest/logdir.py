@@ -18,6 +18,7 @@ _SUMMARY = re.compile(r"summary\.(\d+)")
 _TFEVENTS = re.compile(r"tfevents(?:\.(\d+))?")
 _GRAPH = re.compile(r"\.pb$")
 _NO_GRAPH = re.compile(r"^memory_usage_\d+\.pb$")
+NO_FILE = "not a regular file"
 _LAST_SECOND = 253402300799  # of the year 9999
 
 
@@ -113,7 +114,12 @@ def walk(root: Path, files: Files, *, start: str = "./", follow_symlinks: bool =
     while pending:
         path, train_id = pending.pop()
         if follow_symlinks:
-            status = path.stat()
+            try:
+                status = path.stat()
+            except OSError:
+                if train_id == "./":
+                    raise
+                continue  # vanished since its parent was listed
             if (status.st_dev, status.st_ino) in seen:
                 continue  # a link to a directory above it
             seen.add((status.st_dev, status.st_ino))
@@ -136,9 +142,14 @@ def _list(path: Path, train_id: str, files: Files, listing: Listing, *, follow_s
     below: list[str] = []
     try:
         for entry in files.scandir(path):
-            if entry.is_dir(follow_symlinks=follow_symlinks):
-                below.append(entry.name)
-                continue
+            try:
+                if entry.is_dir(follow_symlinks=follow_symlinks):
+                    below.append(entry.name)
+                    continue
+            except OSError:
+                if not entry.is_symlink():
+                    raise
+                continue  # a link to itself
             what = recognise(entry.name)
             if what is None or (entry.is_symlink() and not follow_symlinks):
                 continue
@@ -150,7 +161,7 @@ def _list(path: Path, train_id: str, files: Files, listing: Listing, *, follow_s
                 listing.unreadable[str(path / entry.name)] = e.strerror or str(e)
                 continue
             if not entry.is_file(follow_symlinks=follow_symlinks):
-                listing.unreadable[str(path / entry.name)] = "not a regular file"
+                listing.unreadable[str(path / entry.name)] = NO_FILE
                 continue
             job.shards[entry.name] = FoundShard(entry.name, what, stat_of(status))
     except FileNotFoundError:

@@ -154,13 +154,20 @@ def arrange(
 
 
 def _note_late_starts(arranged: Arranged, tags: Sequence[TagState], steps: list[int], shards: list[int]) -> None:
-    """A first point below the session start before it: both hold, so the start's restart reaches down to it."""
+    """A first point that goes back below the session start before it: the start's restart reaches down to it."""
     for t, step, shard in zip(tags, steps, shards, strict=True):
         if t.start_step is not None:
-            if step < t.start_step:
+            if step < t.start_step and _goes_back(t, step, shard):
                 arranged.restarts.append(Restart(t, t.seq, step, shard, RestartCause.SESSION_START))
                 arranged.reset[t.id] = step
             t.start_step = None
+
+
+def _goes_back(t: TagState, step: int, shard: int) -> bool:
+    """Tell whether a point at `step` is a restart of the tag; an equal step in the same file is a repeat."""
+    if t.last_step is None or t.segment is None:
+        return False
+    return step < t.last_step or (step == t.last_step and shard != t.segment.shard)
 
 
 def _note_restarts(

@@ -28,24 +28,14 @@ class Shard:
     bad_records: int = 0
     bad_bytes: int = 0
     lost_since: int | None = None
+    lost_bytes: int = 0  # of the damage there that nothing good ended yet: counted in `bad_bytes`
     on_disk: Stat | None = None  # as the last look saw it; None: gone
-
-    held: bool = False  # it could not be read: left alone until the next scan
+    held: bool = False  # it could not be read, or somebody else writes it: left alone until the next scan
 
     @property
     def dirty(self) -> bool:
         """There may be something in it that is not in the database."""
         return self.on_disk is not None and self.on_disk != self.seen and not self.held
-
-    @property
-    def open_damages(self) -> int:
-        """1 where damage that nothing good ended yet is counted in `bad_records`, else 0."""
-        return int(self.lost_since is not None and self.seen is not None)
-
-    @property
-    def open_bytes(self) -> int:
-        """Bytes of that damage, counted in `bad_bytes`."""
-        return 0 if self.lost_since is None or self.seen is None else self.seen.size - self.lost_since
 
 
 @dataclass(slots=True, eq=False)
@@ -70,8 +60,11 @@ class Job:
 
     @property
     def dirty(self) -> bool:
-        """One of its shards is."""
-        return any(shard.dirty for shard in self.shards.values())
+        """One of its shards is; or all are read, and the pass that read the last of them did not live to say so."""
+        if any(shard.dirty for shard in self.shards.values()):
+            return True
+        there = [shard for shard in self.shards.values() if shard.on_disk is not None]
+        return self.cache_status is not CacheStatus.CACHED and bool(there) and not any(shard.held for shard in there)
 
     @property
     def backlog(self) -> int:

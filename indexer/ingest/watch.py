@@ -29,7 +29,7 @@ from indexer.decode.reader import Decoder
 from indexer.errors import Retry, Wait
 from indexer.ingest.batch import Batch, Reader
 from indexer.ingest.load import Loader
-from indexer.ingest.logdir import FoundJob, FoundShard, Listing, created, look, walk
+from indexer.ingest.logdir import NO_FILE, FoundJob, FoundShard, Listing, created, look, recognise, walk
 from indexer.ingest.notify import Hints, observe
 from indexer.ingest.state import Job, Shard
 from indexer.ports import Clock, Files, Stat, SystemClock, SystemFiles
@@ -40,6 +40,7 @@ LIVE_BYTES = 4 * 2**20
 """A loaded job that grew by less than this stays CACHED and is served before any backlog."""
 
 LEASE_SECONDS = 15.0
+_LEASE_LOOK_SECONDS = 1.0
 _GROUP_JOBS = 1_000  # of a backlog loaded in one go; jobs that appear meanwhile come with the next
 _BEAT_SECONDS = 5.0
 _REPORT_SECONDS = 0.2
@@ -100,6 +101,7 @@ class Indexer:
         self.wake = threading.Event()
         self.hints = Hints(self.wake)
         self.wanted: deque[int] = deque(maxlen=1_000)  # jobs somebody waits for
+        self.accessed: set[int] = set()  # jobs somebody looked at since the last beat
         lock = threading.Lock()
         decoder = Decoder(kernel=config.kernel, max_record_bytes=config.max_record_bytes)
         self.loader = Loader(engine, decoder, lock)
@@ -112,7 +114,9 @@ class Indexer:
         self.dirty: dict[int, Job] = {}
         self.active: dict[int, float] = {}  # job → when it last grew, monotonic
         self.unreadable: dict[str, str] = {}  # files, path → why
+        self.elsewhere: set[int] = set()  # jobs that another indexer holds, as of the last scan
         self.state = "scanning"
+        self.message: str | None = None
         self.next_scan = self.next_beat = self.next_report = self.next_active = 0.0
 
     def run(self, stop: threading.Event, *, once: bool = False) -> Outcome:
@@ -126,8 +130,10 @@ class Indexer:
             while not stop.is_set():
                 if self._patiently(stop, lambda: self._turn(stop)):
                     continue
-                if once:
+                if once and not self.elsewhere:
                     break
+                if once:  # another indexer loads some of it, or died holding it: its lease tells
+                    self.next_scan = min(self.next_scan, self.clock.monotonic() + _LEASE_LOOK_SECONDS)
                 self.clock.wait(self.wake, self._idle_seconds())
         finally:
             if end is not None:
@@ -136,10 +142,20 @@ class Indexer:
         return self._outcome()
 
     def request(self, message: dict[str, Any]) -> None:
-        """Take a wish of the web: `{"load": job id}` brings a job to the front. From any thread."""
-        job = message.get("load")
-        if isinstance(job, int):
-            self.wanted.append(job)
+        """Take a wish of the web, from any thread.
+
+        `{"ask": "load", "jobs": [id, ...]}` brings jobs to the front; `{"ask": "access", "jobs": [...]}` says that
+        people look at them, and does so, too, where they are not loaded yet. Anything else is passed over.
+        """
+        ids = message.get("jobs")
+        jobs = [self.jobs[i] for i in ids if i in self.jobs] if isinstance(ids, list) else []
+        if message.get("ask") == "access":
+            self.accessed.update(job.id for job in jobs)
+        elif message.get("ask") != "load":
+            return
+        waited_for = [job.id for job in jobs if job.cache_status is not CacheStatus.CACHED]
+        if waited_for:
+            self.wanted.extend(waited_for)
             self.wake.set()
 
     # one turn
@@ -165,6 +181,8 @@ class Indexer:
         if now >= self.next_scan:
             self._scan()
             self.next_scan = self.clock.monotonic() + self.config.reconcile if self.config.reconcile else float("inf")
+            if self.state != "loading":
+                self._say("watching")
         else:
             for path in sorted(trees):
                 self._look(Path(path), tree=True)
@@ -197,7 +215,7 @@ class Indexer:
 
     def _load_backlog(self, jobs: Sequence[Job], stop: threading.Event) -> None:
         """Load jobs: one thread reads ahead, this one writes and serves small appends of other jobs between."""
-        self.state = "loading"
+        self._say("loading")
         self._beat()
         starting = [job for job in jobs if job.cache_status is not CacheStatus.CACHING]
         with transaction(self.engine) as conn:
@@ -215,10 +233,12 @@ class Indexer:
                     self._commit(batch)
                     self._between(loading, stop)
         finally:
-            self.state = "watching"
+            self._say("watching")
         if suspended and not any(not _is_live(job) for job in self.dirty.values() if job.dirty):
             bulk.ensure_index(self.engine)
-        self.loader.forget(job for job in jobs if not self._recently_written(job))
+        recent = [job for job in jobs if self._recently_written(job)]
+        self.active.update(dict.fromkeys((job.id for job in recent), self.clock.monotonic()))
+        self.loader.forget(job for job in jobs if job.id not in self.active)
 
     def _between(self, loading: set[int], stop: threading.Event) -> None:
         """Between two batches of a load: what is new elsewhere must not wait for its end."""
@@ -231,19 +251,16 @@ class Indexer:
         for job, shard in batch.replaced:
             self.log.warning("file_replaced", job=job.train_id, file=shard.name, then="its job is read again")
             self.loader.reset(job)
-        if batch.replaced:
-            replaced = {job.id for job, _ in batch.replaced}
-            batch.finished = [job for job in batch.finished if job.id not in replaced]
-            if any(part.job.id in replaced for part in batch.parts):
-                raise Retry("a file was replaced while its job was read; the job is read again")
         for job, error in batch.unreadable:
+            job.shards[error.path.name].held = True
+            if self.unreadable.get(str(error.path)) != error.why:
+                self.log.warning("file_unreadable", job=job.train_id, file=error.path.name, why=error.why)
             self.unreadable[str(error.path)] = error.why
-            if error.path.name in job.shards:
-                job.shards[error.path.name].held = True
-            self.log.warning("file_unreadable", job=job.train_id, file=error.path.name, why=error.why)
-        if batch.parts or batch.finished:
+        if batch.parts or batch.finished or batch.unreadable:
             self.loader.commit(batch)
         for part in batch.parts:
+            if part.seen is not None and self.unreadable:
+                self.unreadable.pop(str(part.job.path / part.shard.name), None)
             if part.damages:
                 first = part.damages[0]
                 self.log.warning(
@@ -265,7 +282,7 @@ class Indexer:
         for job in self.jobs.values():
             for shard in job.shards.values():
                 shard.held = False
-        self.unreadable.clear()
+        self.elsewhere.clear()
         for root in self.roots:
             try:
                 listing = walk(root.config.path, self.files, follow_symlinks=self.config.follow_symlinks)
@@ -311,13 +328,17 @@ class Indexer:
 
     def _look_at_active(self, now: float) -> None:
         for job_id, grew in list(self.active.items()):
-            if now - grew > _ACTIVE_SECONDS or job_id not in self.jobs:
+            if now - grew > _ACTIVE_SECONDS:
                 del self.active[job_id]
+                if self.jobs[job_id].cache_status is CacheStatus.CACHED:  # else a load is at it
+                    self.loader.forget([self.jobs[job_id]])
             elif now - grew > _ACTIVE_LOOK_SECONDS:
                 self._look(self.jobs[job_id].path, tree=False)
 
     def _compare(self, root: _Root, listing: Listing, known: Sequence[Job]) -> None:
         """Bring the jobs of `root` up to a listing; those `known` that it lacks are gone from disk."""
+        if listing.unreadable:
+            _keep(listing, known)
         fresh = [found for found in listing.jobs.values() if found.train_id not in root.jobs]
         grown = [(root.jobs[f.train_id], f) for f in listing.jobs.values() if f.train_id in root.jobs]
         gone = [(job, FoundJob(job.train_id, job.path)) for job in known if job.train_id not in listing.jobs]
@@ -329,6 +350,8 @@ class Indexer:
             write.add_jobs(conn, ((root.id, f.train_id, _job_row(f.shards.values())) for f in fresh))
             if fresh:
                 self._recall(root, write.known_jobs(conn, [root.id], above=max(self.jobs, default=0)))
+                if any(f.train_id not in root.jobs for f in fresh):  # another indexer's, under a smaller id
+                    self._recall(root, write.known_jobs(conn, [root.id]))
             added += [(root.jobs[f.train_id], s) for f in fresh for s in f.shards.values()]
             write.add_shards(conn, [_shard_row(job.id, shard) for job, shard in added])
             if added:
@@ -360,6 +383,7 @@ class Indexer:
             shard.on_disk = None if there is None else there.stat
             if there is None:
                 shard.state = ShardState.MISSING
+                self.unreadable.pop(str(job.path / shard.name), None)
             elif shard.state is ShardState.MISSING:
                 shard.state = ShardState.GROWING if shard.record_count or not shard.bad_records else ShardState.DEAD
                 shard.seen = None  # it may be another file
@@ -396,7 +420,13 @@ class Indexer:
 
     def _leave(self) -> None:
         try:
+            now = self.clock.now()
+            mine = [job for job in self.jobs.values() if not self.leased or job.leased_until > now]
+            cut = [job.id for job in mine if job.cache_status is CacheStatus.CACHING]
             with transaction(self.engine) as conn:
+                write.set_status(conn, cut, CacheStatus.NOT_IN_CACHE)
+                revision = write.bump(conn) if cut else 0
+                write.update_rows(conn, write.JOB, [{"id": job, "revision": revision} for job in cut])
                 if self.leased:
                     write.release(conn, self.id)
                 write.beat(conn, self.id, self.clock.now(), "stopped", None)
@@ -420,12 +450,17 @@ class Indexer:
             name = show(row.name)
             shard = job.shards.get(name)
             if shard is None or shard.id != row.id:
-                fmt = None if row.cursor == 0 and "tfevents" in name else Format(row.format)
+                what = recognise(name)
+                fmt = Format(row.format) if row.record_count or what is None else what.format
                 shard = job.shards[name] = Shard(row.id, name, row.generation, ShardKind(row.kind), fmt)
+                if row.state != ShardState.MISSING:
+                    shard.on_disk = Stat(row.size, row.mtime_ns, row.file_id or "")
             shard.cursor, shard.fingerprint, shard.tail = row.cursor, row.fingerprint, row.tail
             shard.seen = Stat(row.size, row.mtime_ns, row.file_id) if row.mtime_ns else None
             shard.state, shard.record_count, shard.lost_since = ShardState(row.state), row.record_count, row.lost_since
             shard.bad_records, shard.bad_bytes = row.bad_records, row.bad_bytes
+            end = row.cursor if shard.seen is None else row.size  # as far as was looked
+            shard.lost_bytes = 0 if row.lost_since is None else end - row.lost_since
 
     def _claim(self, jobs: list[Job]) -> list[Job]:
         """Return those of `jobs` this indexer may write; on PostgreSQL by lease."""
@@ -445,6 +480,7 @@ class Indexer:
                 else:
                     for shard in job.shards.values():
                         shard.held = True  # somebody else loads it; the next scan asks again
+                    self.elsewhere.add(job.id)
         return [job for job in jobs if job.dirty]
 
     def _reread(self, conn: Any, jobs: Sequence[Job]) -> None:
@@ -464,6 +500,7 @@ class Indexer:
                 self._reread(conn, jobs[first : first + _GROUP_JOBS])
         for job in jobs:
             job.leased_until = 0.0
+        self.next_scan = 0.0  # hints that were taken may have been lost
 
     def _patiently(self, stop: threading.Event, step: Callable[[], bool | None]) -> bool:
         """Do `step`; where the database is busy or away, wait ever longer and do it again."""
@@ -474,19 +511,28 @@ class Indexer:
                 if recovering:
                     self._recover()
                     recovering = False
+                    self._say("watching")
                 return bool(step())
             except (Retry, Wait) as e:
                 recovering = True
-                self.state = "waiting"
+                self._say("waiting", str(e))
                 self.log.warning("database_waited_for", why=str(e), seconds=pause)
                 stop.wait(pause)
                 pause = min(2 * pause, most)
         return False
 
+    def _say(self, state: str, message: str | None = None) -> None:
+        """Change what the heartbeat tells; it goes out at the next occasion."""
+        if (state, message) != (self.state, self.message):
+            self.state, self.message, self.next_beat = state, message, 0.0
+
     def _beat(self) -> None:
         now = self.clock.now()
+        accessed, self.accessed = self.accessed, set()
         with transaction(self.engine) as conn:
-            write.beat(conn, self.id, now, self.state, None)
+            write.beat(conn, self.id, now, self.state, self.message)
+            # The change counter stays: who only looks must not make every view look changed.
+            write.update_rows(conn, write.JOB, [{"id": job, "access_time": now} for job in accessed])
             if self.leased:
                 write.renew(conn, self.id, now + LEASE_SECONDS)
         for job in self.jobs.values():
@@ -569,6 +615,16 @@ def _ahead(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
     finally:
         left.set()
         thread.join()
+
+
+def _keep(listing: Listing, known: Sequence[Job]) -> None:
+    """Have files that are there, and cannot be looked at just now, stay as they were last seen."""
+    for job in known:
+        for shard in job.shards.values():
+            why, what = listing.unreadable.get(str(job.path / shard.name), NO_FILE), recognise(shard.name)
+            if why != NO_FILE and what is not None and shard.on_disk is not None:
+                found = listing.jobs.setdefault(job.train_id, FoundJob(job.train_id, job.path))
+                found.shards[shard.name] = FoundShard(shard.name, what, shard.on_disk)
 
 
 def _is_live(job: Job) -> bool:

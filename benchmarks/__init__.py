@@ -1,0 +1,1 @@
+"""Side-by-side measurements against TensorBoard's loaders: `python -m benchmarks`."""

@@ -1,0 +1,280 @@
+"""Points in, as fast as each database takes them: a segment image on SQLite, binary COPY on PostgreSQL.
+
+Decisions: docs/decisions/0003-segment-images.md, 0005-postgresql-index-after-load.md.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from indexer import log
+from indexer.db import image
+from indexer.db.dialect import POSTGRESQL
+from indexer.db.engine import transaction, translated
+from indexer.errors import Retry
+from indexer.types import Rows
+
+COLUMNS = ("tag_id", "step", "seq", "wall_time", "value")
+TABLE = "tensor_points"
+Columns = Mapping[str, npt.NDArray[Any]]
+Nulls = Mapping[str, npt.NDArray[np.bool_]]
+
+_SMALL_ROWS = 1_000  # below, building an image costs more than it saves (measured)
+_IMAGE_ROWS = 250_000  # 10 MB; the same again in SQLite's copy
+_IMAGES = 8  # attached at once; SQLite's default limit is 10
+_VALUES = 250  # of one plain INSERT, 50 points: the knee of its speed
+_COPY_ROWS = 65_536  # 3 MB of COPY at once
+_SUSPEND_ROWS = 200_000  # a smaller load is not worth an index build
+_LOCK_SECONDS = 2  # how long readers may hold up a change of the index
+_INDEX_LOCK = 0x73756D69  # "sumi": two programs must not build the index at once
+
+
+@contextmanager
+def load(engine: Engine, rows: Rows) -> Iterator[Connection]:
+    """Insert `rows` and yield the open transaction, so that whatever belongs to them commits with them.
+
+    Commits at the end of the block, rolls back on an exception. Errors come out as our families; a duplicate key is a
+    bug of the caller and raises Refuse. On SQLite the write lock is held from the first row to the end of the block.
+    """
+    with translated(), engine.connect() as conn:
+        if conn.dialect.name == POSTGRESQL:
+            with conn.begin():
+                _copy(conn, TABLE, columns_of(rows), {})
+                yield conn
+        else:
+            with _attached(conn, rows) as schemas, conn.begin():
+                names = ", ".join(COLUMNS)
+                for schema in schemas:
+                    conn.exec_driver_sql(f"INSERT INTO {TABLE} ({names}) SELECT {names} FROM {schema}.p")  # noqa: S608
+                if not schemas:
+                    _insert(conn, TABLE, columns_of(rows), {})
+                yield conn
+
+
+def append(conn: Connection, table: str, columns: Columns, nulls: Nulls | None = None) -> None:
+    """Insert rows given as columns of equal length into `table`, in the open transaction: plain INSERT or COPY.
+
+    NaN becomes NULL; `nulls` says where a column of integers holds NULL.
+    """
+    if conn.dialect.name == POSTGRESQL:
+        _copy(conn, table, columns, nulls or {})
+    else:
+        _insert(conn, table, columns, nulls or {})
+
+
+def _insert(conn: Connection, table: str, columns: Columns, nulls: Nulls) -> None:
+    """Insert into SQLite, many rows a statement; the driver binds NaN as NULL."""
+    into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608  # our own names
+    one = f"({', '.join('?' * len(columns))})"
+    lists = [
+        (_with_none(column, nulls[name]) if name in nulls else column.tolist()) for name, column in columns.items()
+    ]
+    per = _VALUES // len(columns)
+    whole = len(lists[0]) - len(lists[0]) % per
+    if whole:
+        flat = list(chain.from_iterable(zip(*(values[:whole] for values in lists), strict=True)))
+        width = per * len(columns)
+        conn.exec_driver_sql(
+            into + ", ".join([one] * per), [tuple(flat[i : i + width]) for i in range(0, len(flat), width)]
+        )
+    rest = list(zip(*(values[whole:] for values in lists), strict=True))
+    if rest:
+        conn.exec_driver_sql(into + one, rest)
+
+
+def suspend_index(engine: Engine, expected_rows: int) -> bool:
+    """Drop the key of tensor_points on PostgreSQL where a load of `expected_rows` outweighs what is stored.
+
+    Returns whether it is gone. Then `ensure_index` must follow; until it does a duplicate key goes unnoticed and
+    look-ups read the whole table. Readers go on; where one of them holds the table for long the index stays.
+    """
+    if engine.dialect.name != POSTGRESQL or expected_rows < _SUSPEND_ROWS:
+        return False
+    try:
+        with transaction(engine) as conn:
+            conn.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+            conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_INDEX_LOCK})")
+            stored = conn.exec_driver_sql("SELECT coalesce(sum(point_count), 0) FROM tags").scalar_one()
+            if expected_rows <= stored:
+                return index_missing(conn)
+            conn.exec_driver_sql("ALTER TABLE tensor_points DROP CONSTRAINT IF EXISTS pk_tensor_points")
+            conn.exec_driver_sql("DROP INDEX IF EXISTS pk_tensor_points")
+    except Retry:
+        return False
+    return True
+
+
+def ensure_index(engine: Engine) -> None:
+    """Build the key of tensor_points on PostgreSQL where it is missing, also after a kill during a load.
+
+    Readers go on, other writers wait. Refuse where a point is stored twice.
+    """
+    if engine.dialect.name != POSTGRESQL:
+        return
+    with transaction(engine) as conn:
+        if not index_missing(conn) and _is_primary_key(conn):
+            return
+        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_INDEX_LOCK})")
+        conn.exec_driver_sql("SET LOCAL maintenance_work_mem = '128MB'")
+        conn.exec_driver_sql("CREATE UNIQUE INDEX IF NOT EXISTS pk_tensor_points ON tensor_points (tag_id, step, seq)")
+    try:  # the index does its work already; making it the key needs the table to ourselves for a moment
+        with transaction(engine) as conn:
+            conn.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+            conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_INDEX_LOCK})")
+            if not _is_primary_key(conn):
+                conn.exec_driver_sql(
+                    "ALTER TABLE tensor_points ADD CONSTRAINT pk_tensor_points PRIMARY KEY USING INDEX pk_tensor_points"
+                )
+    except Retry as e:
+        log.get().info("postponed primary key", why=str(e))
+
+
+def index_missing(conn: Connection) -> bool:
+    """Tell whether look-ups in tensor_points would read the whole table just now; never on SQLite."""
+    if conn.dialect.name != POSTGRESQL:
+        return False
+    return bool(conn.exec_driver_sql("SELECT to_regclass('pk_tensor_points') IS NULL").scalar_one())
+
+
+def _is_primary_key(conn: Connection) -> bool:
+    query = "SELECT count(*) FROM pg_constraint WHERE conrelid = 'tensor_points'::regclass AND contype = 'p'"
+    return bool(conn.exec_driver_sql(query).scalar_one())
+
+
+@contextmanager
+def _attached(conn: Connection, rows: Rows) -> Iterator[list[str]]:
+    """Attach `rows` as in-memory databases, outside of a transaction as SQLite wants it; yield their names.
+
+    None where there are few rows or images do not work: then the plain path is taken.
+    """
+    if len(rows) < _SMALL_ROWS or not images_work():
+        yield []
+        return
+    dbapi: Any = conn.connection.dbapi_connection
+    size = max(_IMAGE_ROWS, -(-len(rows) // _IMAGES))
+    schemas: list[str] = []
+    try:
+        for start in range(0, len(rows), size):
+            schema = f"segment{len(schemas)}"
+            dbapi.execute(f"ATTACH ':memory:' AS {schema}")
+            schemas.append(schema)
+            dbapi.deserialize(image.build(part(rows, start, start + size)), name=schema)
+        yield schemas
+    finally:
+        for schema in schemas:
+            dbapi.execute(f"DETACH {schema}")  # gives its memory back
+
+
+@cache
+def images_work() -> bool:
+    """Tell, once a process, whether this SQLite reads images as we write them; a line in the log says why not."""
+    odd = Rows(
+        tag_id=np.array([1, 1, 2, 2**31 - 1], np.int32),
+        step=np.array([-(2**63), 0, 2**53 + 1, 2**63 - 1], np.int64),
+        seq=np.zeros(4, np.int32),
+        wall_time=np.array([np.nan, 1.7e9, -0.5, 3.0]),
+        value=np.array([np.inf, -np.inf, np.nan, 1e-320]),
+    )
+    long = Rows(*(np.resize(getattr(odd, name), 4_000) for name in COLUMNS))  # more than one page
+    try:
+        for rows in (odd, replace(odd, seq=np.array([0, 1, 70_000, 2**31 - 1], np.int32)), long):
+            if _read_back(rows) != _as_stored(rows):
+                raise ValueError("an image was read back with other values")
+    except (AttributeError, ValueError, sqlite3.Error) as e:  # AttributeError: a Python built without deserialize
+        log.get().warning("took the slow path into SQLite", why=str(e))
+        return False
+    return True
+
+
+def _read_back(rows: Rows) -> list[tuple[float | None, ...]]:
+    conn = sqlite3.connect(":memory:")
+    try:
+        for i in range(_IMAGES):
+            conn.execute(f"ATTACH ':memory:' AS segment{i}")
+        conn.deserialize(image.build(rows), name="segment0")  # type: ignore[arg-type]  # any buffer will do
+        return conn.execute(f"SELECT {', '.join(COLUMNS)} FROM segment0.p").fetchall()  # noqa: S608  # ours
+    finally:
+        conn.close()
+
+
+def _as_stored(rows: Rows) -> list[tuple[float | None, ...]]:
+    columns = [getattr(rows, name).tolist() for name in COLUMNS]
+    return [tuple(None if x != x else x for x in row) for row in zip(*columns, strict=True)]
+
+
+def _with_none(column: npt.NDArray[Any], null: npt.NDArray[np.bool_]) -> list[Any]:
+    return [None if out else value for value, out in zip(column.tolist(), null.tolist(), strict=True)]
+
+
+def columns_of(rows: Rows) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns of `rows` by name."""
+    return {name: getattr(rows, name) for name in COLUMNS}
+
+
+def part(rows: Rows, start: int, stop: int) -> Rows:
+    """Return rows[start:stop], not copied."""
+    return Rows(*(getattr(rows, name)[start:stop] for name in COLUMNS))
+
+
+# Binary COPY: a row is its number of fields, then each field as its length and bytes; length -1 is NULL.
+# Source: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format".
+_COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)  # signature, flags, length of the header's extension
+_COPY_TRAILER = b"\xff\xff"
+
+
+def _copy(conn: Connection, table: str, columns: Columns, nulls: Nulls) -> None:
+    """Copy rows into PostgreSQL, in the transaction that is open on `conn`."""
+    n = len(next(iter(columns.values())))
+    if not n:
+        return
+    raw: Any = conn.connection.dbapi_connection
+    dbapi: Any = conn.dialect.loaded_dbapi
+    try:
+        with raw.cursor() as cursor, cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN BINARY") as copy:
+            copy.write(_COPY_HEADER)
+            for start in range(0, n, _COPY_ROWS):
+                part = slice(start, start + _COPY_ROWS)
+                masks = {name: mask[part] for name, mask in nulls.items()}
+                copy.write(_copy_bytes({name: column[part] for name, column in columns.items()}, masks).data)
+            copy.write(_COPY_TRAILER)
+    except dbapi.Error as e:
+        gone = conn.dialect.is_disconnect(e, raw, None)
+        if gone:
+            conn.invalidate(e)
+        wrapped = DBAPIError.instance("COPY", None, e, dbapi.Error, connection_invalidated=gone, dialect=conn.dialect)
+        raise wrapped from e
+
+
+def _copy_bytes(columns: Columns, nulls: Nulls) -> npt.NDArray[np.uint8]:
+    """Return the rows of a binary COPY, shape (bytes,): 4 bytes a field and the field, big-endian, none for NULL."""
+    kinds = {name: column.dtype.newbyteorder(">") for name, column in columns.items()}
+    row = np.dtype(
+        [("fields", ">i2"), *((f, k) for name in kinds for f, k in ((f"+{name}", ">i4"), (name, kinds[name])))]
+    )
+    out = np.empty(len(next(iter(columns.values()))), row)
+    out["fields"] = len(columns)
+    keep = None
+    for name, column in columns.items():
+        size = kinds[name].itemsize
+        out[f"+{name}"] = size
+        out[name] = column
+        null = nulls.get(name, np.isnan(column) if column.dtype.kind == "f" else None)
+        if null is not None and null.any():
+            if keep is None:
+                keep = np.ones((len(out), row.itemsize), np.bool_)
+            out[f"+{name}"][null] = -1
+            place = row.fields[name][1]  # type: ignore[index]  # bytes from the row's start
+            keep[null, place : place + size] = False
+    flat = out.view(np.uint8)
+    return flat if keep is None else flat[keep.reshape(-1)]

@@ -1,0 +1,78 @@
+"""What a database holds, per indexer, root and job: four statements, whatever its size. Works on every past schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, case, cast, func, select
+
+from indexer.db.schema import Indexer, IndexState, Job, Root, Shard
+
+STATE = IndexState.__table__
+INDEXER = Indexer.__table__
+ROOT = Root.__table__
+JOB = Job.__table__
+SHARD = Shard.__table__
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Rows as mappings; text is as stored (indexer.text.show undoes its escapes)."""
+
+    state: Values | None  # of index_state; None: the row is missing
+    indexers: list[Values]  # newest heartbeat first
+    roots: list[Values]
+    jobs: list[Values]  # newest update first, with counts of their shards
+
+
+def overview(conn: Connection) -> Overview:
+    """Return what the database holds."""
+    shards = (
+        select(
+            SHARD.c.job_id,
+            func.count().label("files"),
+            _count(SHARD.c.state == "torn").label("torn"),
+            _count(SHARD.c.state == "dead").label("dead"),
+            cast(func.sum(SHARD.c.bad_records), BigInteger).label("bad_records"),
+            cast(func.sum(SHARD.c.bad_bytes), BigInteger).label("bad_bytes"),
+        )
+        .group_by(SHARD.c.job_id)
+        .subquery()
+    )
+    jobs = (
+        select(
+            JOB.c.id,
+            JOB.c.root_id,
+            JOB.c.train_id,
+            JOB.c.cache_status,
+            JOB.c.point_count,
+            JOB.c.bytes_on_disk,
+            JOB.c.bytes_indexed,
+            JOB.c.update_time,
+            JOB.c.missing_since,
+            JOB.c.last_error,
+            *(
+                func.coalesce(shards.c[name], 0).label(name)
+                for name in ("files", "torn", "dead", "bad_records", "bad_bytes")
+            ),
+        )
+        .outerjoin_from(JOB, shards, shards.c.job_id == JOB.c.id)
+        .order_by(JOB.c.root_id, JOB.c.update_time.desc(), JOB.c.id)
+    )
+    state = conn.execute(select(STATE.c.change_counter, STATE.c.scanned_at)).mappings().first()
+    indexers = select(INDEXER)
+    roots = select(ROOT.c.id, ROOT.c.name, ROOT.c.path).order_by(ROOT.c.id)
+    return Overview(
+        state=None if state is None else dict(state),
+        indexers=[dict(row) for row in conn.execute(indexers.order_by(INDEXER.c.heartbeat.desc())).mappings()],
+        roots=[dict(row) for row in conn.execute(roots).mappings()],
+        jobs=[dict(row) for row in conn.execute(jobs).mappings()],
+    )
+
+
+def _count(condition: Any) -> Any:
+    return func.sum(case((condition, 1), else_=0))

@@ -1,0 +1,452 @@
+"""Fold new points into buckets, in the caller's transaction, so that a chart of any length costs about the same.
+
+A tag of at least LONG points has closed buckets only: level 0 of BUCKET current points each, in the order of (step,
+seq), a level above of FAN buckets of the one below. An append therefore never rewrites a bucket; what lies behind the
+last one is read raw. The table is a function of points and restarts, whatever the batches were.
+Decision: docs/decisions/0004-rollups.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, Engine
+
+from indexer.db import bulk
+from indexer.db.engine import transaction
+from indexer.types import Rows
+
+BUCKET = 64  # points of a bucket of level 0
+FAN = 8  # buckets of one level in a bucket of the next
+LONG = 16_384  # points of a tag from which on it is rolled up; below, the raw rows are read as fast
+
+_CHUNK = 131_072  # points worked on at once: a few MB
+_TAGS = 400  # in one statement
+_STEPS = 100  # restarts in one statement
+_FIELDS = {"step": np.int64, "seq": np.int32, "wall_time": np.float64, "value": np.float64}
+_ENDS = ("first", "last", "min", "max")
+_BUCKET = np.dtype(
+    [("tag_id", "i4"), ("level", "i4"), ("ordinal", "i4"), ("count", "i8")]
+    + [(f"{end}_{name}", kind) for end in _ENDS for name, kind in _FIELDS.items()]
+)
+_NAMES = _BUCKET.names or ()
+
+Buckets = npt.NDArray[np.void]  # of _BUCKET; min_* and max_* mean nothing where min_value is NaN
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Rolled:
+    """How far a tag is rolled up, and what a batch did to it."""
+
+    tag_id: int
+    point_count: int  # all stored points, those of the batch too
+    rolled_count: int = 0  # current points in closed buckets
+    rolled_step: int | None = None  # step of the last of them
+    reset_step: int | None = None  # lowest step at which the batch disturbed the order: repeat, restart, session start
+
+
+@dataclass(slots=True)
+class Tails:
+    """Open ends of tags, kept by a loader from one batch to the next to save reading them back.
+
+    Start with a fresh one after a batch that was rolled back. An entry counts only for a tag that is as it was left.
+    """
+
+    kept: dict[int, tuple[int, int, Rows]] = field(default_factory=dict)  # tag_id → point_count, rolled_count, points
+
+    def take(self, tag: Rolled, new: int) -> Rows | None:
+        """Return the current points behind the last bucket before a batch of `new` points, None where not known."""
+        point_count, rolled_count, points = self.kept.pop(tag.tag_id, (-1, -1, None))
+        return points if (point_count, rolled_count) == (tag.point_count - new, tag.rolled_count) else None
+
+
+@dataclass(slots=True)
+class _Open:
+    """A tag in work: the points behind its last bucket, old ones and those of the batch, all of them current."""
+
+    tag: Rolled
+    old: Rows
+    new: Rows
+
+
+def fold(conn: Connection, tags: Sequence[Rolled], rows: Rows, tails: Tails | None = None) -> list[Rolled]:
+    """Bring the buckets of `tags` up to their points; return the tags with new rolled_count and rolled_step.
+
+    rows: the batch; it is inserted already and its restarts are written.  Every tag of at least LONG points that has
+    rows in it, or that it disturbed, is among `tags`.  While the index of tensor_points is suspended, tags whose
+    points would have to be read back stay behind (see `catch_up`).
+    """
+    tails = tails or Tails()
+    done = {tag.tag_id: tag for tag in tags}
+    ids = sorted(tag.tag_id for tag in tags if tag.point_count >= LONG)
+    if not ids:
+        return list(tags)
+    blind = bulk.index_missing(conn)
+    opened: list[_Open] = []
+    unread: list[_Open] = []  # plain tags whose short open end is read with others'
+    starts, stops = (np.searchsorted(rows.tag_id, ids, side=side).tolist() for side in ("left", "right"))
+    for tag_id, start, stop in zip(ids, starts, stops, strict=True):
+        tag, new = done[tag_id], bulk.part(rows, start, stop)
+        if tag.reset_step is not None or new.seq.any():
+            found, settled = _settle(conn, tag, new, tails, blind=blind)
+            done[tag_id] = settled
+        else:  # never disturbed: steps increase throughout, so the counts tell how many points are open
+            found = _Open(tag, tails.take(tag, len(new)) or _NONE, new)
+            missing = tag.point_count - tag.rolled_count - len(new) - len(found.old)
+            if blind and missing:
+                found = None
+            elif missing >= BUCKET:
+                found.tag, found.old = _read_on(conn, tag, _NO_RESTARTS, (int(new.step[0]), 0) if len(new) else None)
+                done[tag_id] = found.tag
+            elif missing and len(new):
+                unread.append(found)
+        if found is not None and len(found.new):
+            opened.append(found)
+    _read_ends(conn, unread)
+    for tag, end in _close_all(conn, opened):
+        done[tag.tag_id] = tag
+        tails.kept[tag.tag_id] = (tag.point_count, tag.rolled_count, end)
+    return [done[tag.tag_id] for tag in tags]
+
+
+def rebuild(conn: Connection, tag_id: int) -> Rolled:
+    """Build the buckets of a tag again from its points, and note in `tags` how far they reach."""
+    conn.exec_driver_sql(f"DELETE FROM point_rollups WHERE tag_id = {int(tag_id)}")  # noqa: S608  # a number
+    query = f"SELECT count(*) FROM tensor_points WHERE tag_id = {int(tag_id)}"  # noqa: S608
+    tag = Rolled(tag_id, conn.exec_driver_sql(query).scalar_one())
+    if tag.point_count >= LONG:
+        tag, _ = _read_on(conn, tag, _restarts(conn, tag_id), None)
+    _note(conn, tag)
+    return tag
+
+
+def catch_up(engine: Engine) -> dict[int, Rolled]:
+    """Roll up what stayed behind while the index of tensor_points was suspended; return the tags that moved.
+
+    A transaction a tag. Call it after `bulk.ensure_index`, also at a start, and before states of tags are loaded.
+    """
+    query = (
+        "SELECT id, point_count, rolled_count, rolled_step FROM tags "  # noqa: S608  # numbers
+        f"WHERE point_count >= {LONG} AND point_count - rolled_count >= {BUCKET}"
+    )
+    with transaction(engine) as conn:
+        behind = [Rolled(*row) for row in conn.exec_driver_sql(query)]
+    moved: dict[int, Rolled] = {}
+    for tag in behind:
+        with transaction(engine) as conn:
+            now, _ = _read_on(conn, tag, _restarts(conn, tag.tag_id), None)
+            if now != tag:
+                _note(conn, now)
+                moved[tag.tag_id] = now
+    return moved
+
+
+def _note(conn: Connection, tag: Rolled) -> None:
+    step = "NULL" if tag.rolled_step is None else int(tag.rolled_step)
+    conn.exec_driver_sql(
+        f"UPDATE tags SET rolled_count = {int(tag.rolled_count)}, rolled_step = {step} WHERE id = {int(tag.tag_id)}"  # noqa: S608
+    )
+
+
+# Which points count
+
+
+@dataclass(frozen=True, slots=True)
+class _Restarts:
+    """Restarts of a tag that supersede; a point is superseded by one with a greater seq and a step that is not above.
+
+    `step` holds at i the smallest step of the restarts i, i + 1, ...
+    """
+
+    seq: Ints  # ascending
+    step: Ints
+
+    def current(self, rows: Rows) -> Rows:
+        """Return the points of `rows` that none superseded."""
+        if not len(self.seq) or not len(rows):
+            return rows
+        later = np.searchsorted(self.seq, rows.seq, side="right")
+        out = (later < len(self.seq)) & (rows.step >= self.step[np.minimum(later, len(self.seq) - 1)])
+        return Rows(*(getattr(rows, name)[~out] for name in bulk.COLUMNS)) if out.any() else rows
+
+    def sql(self) -> str:
+        """Return a condition that spares reading most of the superseded points `p`."""
+        pairs = list(zip(self.seq.tolist(), self.step.tolist(), strict=True))[-_STEPS:]
+        return "".join(f" AND NOT (p.seq < {seq} AND p.step >= {_big(step)})" for seq, step in pairs)
+
+
+def _restarts(conn: Connection, tag_id: int) -> _Restarts:
+    query = (
+        f"SELECT seq, step FROM restarts WHERE tag_id = {int(tag_id)} "  # noqa: S608  # a number
+        "AND cause IN ('new_file', 'session_start') ORDER BY seq"
+    )
+    rows = conn.exec_driver_sql(query).all()
+    seq, step = (np.array([row[i] for row in rows], np.int64) for i in (0, 1))
+    return _Restarts(seq, np.minimum.accumulate(step[::-1])[::-1])
+
+
+def _settle(conn: Connection, tag: Rolled, new: Rows, tails: Tails, *, blind: bool) -> tuple[_Open | None, Rolled]:
+    """Drop the buckets that a batch disturbed, and tell what is open then; None where nothing is left to fold."""
+    restarts = _restarts(conn, tag.tag_id)
+    current = restarts.current(new)
+    kept = tails.take(tag, len(new))
+    lowest = min(step for step in (tag.reset_step, *new.step[:1].tolist()) if step is not None)
+    if tag.rolled_step is not None and lowest <= tag.rolled_step:
+        tag = _truncate(conn, tag, lowest)
+        return None, tag if blind else _read_on(conn, tag, restarts, None)[0]
+    if tag.point_count == len(new):
+        return _Open(tag, _NONE, current), tag
+    if kept is not None:
+        return _Open(tag, _NONE, _sorted(_join([restarts.current(kept), current]))), tag
+    if blind or not len(current):
+        return None, tag
+    if _mixed(conn, tag.tag_id, restarts, new, current):
+        return None, _read_on(conn, tag, restarts, None)[0]
+    tag, old = _read_on(conn, tag, restarts, (int(current.step[0]), int(current.seq[0])))
+    return _Open(tag, old, current), tag
+
+
+def _mixed(conn: Connection, tag_id: int, restarts: _Restarts, new: Rows, current: Rows) -> bool:
+    """Tell whether current points from before the batch may lie behind its first one.
+
+    Older points have a smaller seq than the batch's first loaded one, or the same and a smaller step.
+    """
+    first = int(current.step[0])
+    seq = int(new.seq.min())
+    step = int(new.step[new.seq == seq].min())
+    reaching = np.flatnonzero(restarts.step <= first)  # these supersede whatever is smaller in seq, from `first` on
+    least = int(restarts.seq[reaching[-1]]) if len(reaching) else 0
+    if least > seq or (least == seq and step <= first):
+        return False
+    query = (
+        f"SELECT 1 FROM tensor_points WHERE tag_id = {tag_id} AND step > {_big(first)} "  # noqa: S608  # numbers
+        f"AND seq >= {least} AND (seq < {seq} OR (seq = {seq} AND step < {_big(step)})) LIMIT 1"
+    )
+    return conn.exec_driver_sql(query).first() is not None
+
+
+def _truncate(conn: Connection, tag: Rolled, step: int) -> Rolled:
+    """Drop the buckets of a tag that reach `step` or above."""
+    where = f"FROM point_rollups WHERE tag_id = {tag.tag_id} AND level ="
+    query = f"SELECT count(*), max(last_step) {where} 0 AND last_step < {_big(step)}"
+    kept, last = conn.exec_driver_sql(query).one()
+    level, width = 0, BUCKET
+    while width <= tag.rolled_count:
+        conn.exec_driver_sql(f"DELETE {where} {level} AND ordinal >= {kept * BUCKET // width}")
+        level, width = level + 1, width * FAN
+    return replace(tag, rolled_count=kept * BUCKET, rolled_step=last)
+
+
+# Reading points back
+
+
+def _read_on(conn: Connection, tag: Rolled, restarts: _Restarts, below: tuple[int, int] | None) -> tuple[Rolled, Rows]:
+    """Fold the stored points behind the last bucket, up to but not with the (step, seq) `below`; return the rest."""
+    end = _NONE
+    for rows in _read(conn, tag, restarts, below):
+        [(tag, end)] = _close(conn, [(tag, _join([end, rows]))])
+    return tag, end
+
+
+def _read(conn: Connection, tag: Rolled, restarts: _Restarts, below: tuple[int, int] | None) -> Iterator[Rows]:
+    """Yield current points of a tag behind its last bucket, in order, a chunk at a time."""
+    after: Sequence[int] | None = None
+    if tag.rolled_count:
+        after = conn.exec_driver_sql(
+            f"SELECT last_step, last_seq FROM point_rollups WHERE tag_id = {tag.tag_id} AND level = 0 "  # noqa: S608
+            f"AND ordinal = {tag.rolled_count // BUCKET - 1}"
+        ).one()
+    limit = f" AND (p.step, p.seq) < ({_big(below[0])}, {below[1]})" if below else ""
+    while True:
+        start = f" AND (p.step, p.seq) > ({_big(after[0])}, {after[1]})" if after is not None else ""
+        found = _fetch(
+            conn,
+            f"SELECT p.tag_id, p.step, p.seq, p.wall_time, p.value FROM tensor_points p WHERE p.tag_id = {tag.tag_id}"  # noqa: S608
+            f"{start}{limit}{restarts.sql()} ORDER BY p.step, p.seq LIMIT {_CHUNK}",
+        )
+        yield restarts.current(found)
+        if len(found) < _CHUNK:
+            return
+        after = (int(found.step[-1]), int(found.seq[-1]))
+
+
+def _read_ends(conn: Connection, unread: Sequence[_Open]) -> None:
+    """Read the open ends of tags that were never disturbed, many in one statement."""
+    for i in range(0, len(unread), _TAGS):
+        wanted = {found.tag.tag_id: found for found in unread[i : i + _TAGS]}
+        ranges = ", ".join(
+            f"({tag_id}, {_big(-(2**63) if (step := found.tag.rolled_step) is None else step + 1)}, "
+            f"{_big(int(found.new.step[0]))})"
+            for tag_id, found in wanted.items()
+        )
+        rows = _fetch(
+            conn,
+            f"WITH w(tag_id, low, high) AS (VALUES {ranges}) "  # noqa: S608  # numbers
+            "SELECT p.tag_id, p.step, p.seq, p.wall_time, p.value FROM w CROSS JOIN tensor_points p "
+            "WHERE p.tag_id = w.tag_id AND p.step >= w.low AND p.step < w.high ORDER BY p.tag_id, p.step",
+        )
+        for tag_id, found in wanted.items():
+            start, stop = np.searchsorted(rows.tag_id, [tag_id, tag_id + 1]).tolist()
+            found.old = bulk.part(rows, start, stop)
+
+
+def _fetch(conn: Connection, query: str) -> Rows:
+    found = _tuples(conn, query, _POINT)
+    return Rows(*(np.ascontiguousarray(found[name]) for name in bulk.COLUMNS))
+
+
+def _tuples(conn: Connection, query: str, dtype: np.dtype[np.void]) -> npt.NDArray[np.void]:
+    """Return the rows of a query as they come from the driver: half the time of SQLAlchemy's rows. NULL becomes NaN."""
+    cursor: Any = conn.exec_driver_sql(query).cursor
+    return np.fromiter(cursor, dtype)
+
+
+def _big(number: int) -> str:
+    """Return a 64-bit integer as SQL; the smallest one would else be of another type on PostgreSQL."""
+    return f"CAST({number} AS BIGINT)"
+
+
+_POINT = np.dtype([("tag_id", "i4"), *_FIELDS.items()])
+_NONE = Rows(*(np.empty(0, _POINT[name]) for name in bulk.COLUMNS))
+_NO_RESTARTS = _Restarts(np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+def _join(parts: Sequence[Rows]) -> Rows:
+    parts = [rows for rows in parts if len(rows)] or [_NONE]
+    if len(parts) == 1:
+        return parts[0]
+    return Rows(*(np.concatenate([getattr(rows, name) for rows in parts]) for name in bulk.COLUMNS))
+
+
+def _sorted(rows: Rows) -> Rows:
+    order = np.lexsort((rows.seq, rows.step))
+    return Rows(*(getattr(rows, name)[order] for name in bulk.COLUMNS))
+
+
+# Closing buckets
+
+
+def _close_all(conn: Connection, opened: Sequence[_Open]) -> Iterator[tuple[Rolled, Rows]]:
+    """Close what is full, many short tags or a part of a long one at a time; yield tags and what stays open."""
+    group: list[tuple[Rolled, Rows]] = []
+    size = 0
+    for found in opened:
+        tag, end = found.tag, found.old
+        long = len(end) + len(found.new) > _CHUNK
+        for start in range(0, len(found.new), _CHUNK) if long else ():
+            [(tag, end)] = _close(conn, [(tag, _join([end, bulk.part(found.new, start, start + _CHUNK)]))])
+        if long:
+            yield tag, end
+            continue
+        group.append((tag, _join([end, found.new])))
+        size += len(group[-1][1])
+        if size > _CHUNK:
+            yield from _close(conn, group)
+            group, size = [], 0
+    yield from _close(conn, group)
+
+
+def _close(conn: Connection, group: Sequence[tuple[Rolled, Rows]]) -> list[tuple[Rolled, Rows]]:
+    """Write the buckets that the open points of each tag fill, on all levels; return the tags and what stays open."""
+    tags = np.array([tag.tag_id for tag, _ in group], np.int64)
+    have = np.array([tag.rolled_count // BUCKET for tag, _ in group], np.int64)
+    counts = np.array([len(rows) for _, rows in group], np.int64)
+    full = counts // BUCKET
+    if not full.any():
+        return list(group)
+    points = _join([rows for _, rows in group])
+    source: dict[str, npt.NDArray[Any]] = {
+        f"{end}_{name}": getattr(points, name) for end in _ENDS for name in _FIELDS
+    } | {"count": np.ones(len(points), np.int64)}
+    made = [_merge(source, _whole(counts, BUCKET))]
+    made[0]["tag_id"], made[0]["level"] = np.repeat(tags, full), 0
+    made[0]["ordinal"] = np.repeat(have, full) + _ranks(full)
+    while True:
+        level = len(made) - 1
+        below = made[-1]
+        grows = (have + full) // FAN > have // FAN
+        if not grows.any():
+            break
+        below = below[np.repeat(grows, full)]
+        tags, have, full = tags[grows], have[grows], full[grows]
+        open_ = _open_buckets(conn, tags, level, have)
+        below = np.concatenate([open_, below])
+        below = below[np.lexsort((below["ordinal"], below["tag_id"]))]
+        counts = full + have % FAN
+        have, full = have // FAN, counts // FAN
+        above = _merge({name: below[name] for name in _NAMES}, _whole(counts, FAN))
+        above["tag_id"], above["level"] = np.repeat(tags, full), level + 1
+        above["ordinal"] = np.repeat(have, full) + _ranks(full)
+        made.append(above)
+    _write(conn, np.concatenate(made))
+    return [_moved(tag, rows) for tag, rows in group]
+
+
+def _moved(tag: Rolled, rows: Rows) -> tuple[Rolled, Rows]:
+    """Return a tag after its full buckets were closed, and the points that stay open."""
+    done = len(rows) - len(rows) % BUCKET
+    if not done:
+        return tag, rows
+    end = Rows(*(getattr(rows, name)[done:].copy() for name in bulk.COLUMNS))  # a view would hold the whole batch
+    return replace(tag, rolled_count=tag.rolled_count + done, rolled_step=int(rows.step[done - 1])), end
+
+
+def _merge(source: dict[str, npt.NDArray[Any]], members: Ints) -> Buckets:
+    """Merge points or buckets into buckets: `members`, shape (m, width), says which. Of equal values the first wins."""
+    out = np.empty(len(members), _BUCKET)
+    out["count"] = source["count"][members].sum(axis=1)
+    rows = np.arange(len(members))
+    for end in _ENDS:
+        if end in {"first", "last"}:
+            picked = members[:, 0 if end == "first" else -1]
+        else:
+            values = source[f"{end}_value"][members]
+            finite = np.isfinite(values)
+            if end == "min":
+                picked = members[rows, np.where(finite, values, np.inf).argmin(axis=1)]
+            else:
+                picked = members[rows, np.where(finite, values, -np.inf).argmax(axis=1)]
+        for name in _FIELDS:
+            out[f"{end}_{name}"] = source[f"{end}_{name}"][picked]
+        if end in {"min", "max"}:
+            none = ~finite.any(axis=1)
+            out[f"{end}_wall_time"][none] = out[f"{end}_value"][none] = np.nan
+    return out
+
+
+def _open_buckets(conn: Connection, tags: Ints, level: int, have: Ints) -> Buckets:
+    """Return the stored buckets of a level that are in none of the next, for tags that have `have` of them."""
+    wanted = [(t, n - n % FAN) for t, n in zip(tags.tolist(), have.tolist(), strict=True) if n % FAN]
+    names = ", ".join(f"coalesce(r.{n}, 0)" if n.endswith(("_step", "_seq")) else f"r.{n}" for n in _NAMES)
+    found = [np.empty(0, _BUCKET)]
+    for i in range(0, len(wanted), _TAGS):
+        values = ", ".join(f"({tag_id}, {ordinal})" for tag_id, ordinal in wanted[i : i + _TAGS])
+        query = (
+            f"WITH w(tag_id, ordinal) AS (VALUES {values}) SELECT {names} FROM w CROSS JOIN point_rollups r "  # noqa: S608
+            f"WHERE r.tag_id = w.tag_id AND r.level = {level} AND r.ordinal >= w.ordinal"
+        )
+        found.append(_tuples(conn, query, _BUCKET))
+    return np.concatenate(found)
+
+
+def _whole(counts: Ints, width: int) -> Ints:
+    """Return indices of the members of full groups, shape (m, width), where runs of `counts` rows follow each other."""
+    inside = _ranks(counts) < np.repeat(counts - counts % width, counts)
+    return np.flatnonzero(inside).reshape(-1, width)
+
+
+def _ranks(counts: Ints) -> Ints:
+    """Return 0, 1, 2 ... for each of the runs."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def _write(conn: Connection, buckets: Buckets) -> None:
+    buckets = buckets[np.lexsort((buckets["ordinal"], buckets["level"], buckets["tag_id"]))]
+    none = np.isnan(buckets["min_value"])
+    nulls = {f"{end}_{name}": none for end in ("min", "max") for name in ("step", "seq")} if none.any() else {}
+    bulk.append(conn, "point_rollups", {name: buckets[name] for name in _NAMES}, nulls)

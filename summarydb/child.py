@@ -1,0 +1,125 @@
+"""A child of `up`: settings come in on standard input, messages go both ways as JSON lines, the end is its end.
+
+From the parent: the settings, then {"migrated": true} to the web and {"ask": {...}} to the indexer. Standard input
+closes when the parent asks us to end, and also when it dies in whatever way: that is how nobody is left behind.
+To the parent: {"migrated": true}, {"progress": {...}}, {"port": N}, {"ready": URL}, {"ask": {...}}, {"refused": LINE}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TextIO
+
+from indexer.errors import Retry, SummaryDBError, Wait
+from summarydb import ending, work
+from summarydb.settings import Settings, from_json
+
+if TYPE_CHECKING:
+    from indexer.ingest.watch import Indexer, Progress
+
+GRACE_SECONDS = 0.8
+"""Given to work in hand when standard input closes; less than `up` gives its children."""
+
+
+class Parent:
+    """Both pipes to `up`, as its child holds them."""
+
+    def __init__(self, settings: Settings, given: TextIO, out: TextIO) -> None:
+        self.settings = settings
+        self.given = given
+        self.out = out
+        self.lock = threading.Lock()
+        self.stop = threading.Event()
+
+    def tell(self, **message: object) -> None:
+        """Send one message; a parent that is gone needs none."""
+        with self.lock:
+            try:
+                self.out.write(json.dumps(message) + "\n")
+                self.out.flush()
+            except OSError:
+                self.stop.set()
+
+    def listen(self, heard: Callable[[dict[str, Any]], None]) -> None:
+        """Call `heard` with every message, in a thread; when there are no more, end."""
+
+        def hear() -> None:
+            for line in self.given:
+                heard(json.loads(line))
+            ending.end_soon(self.stop, seconds=GRACE_SECONDS)
+
+        threading.Thread(target=hear, daemon=True).start()
+
+
+def run(task: Callable[[Parent], None]) -> int:
+    """Run a child's `task`; return the exit code, which tells the parent whether to start it again."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the parent too, who ends us
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints must not look like a message
+    first = sys.stdin.readline()
+    if not first:
+        return ending.OK  # the parent is gone already
+    parent = Parent(from_json(json.loads(first)), sys.stdin, out)
+    try:
+        task(parent)
+    except SummaryDBError as e:
+        parent.tell(refused=str(e))
+        return ending.LATER if isinstance(e, Retry | Wait) else ending.code_of(e)
+    except Exception as e:
+        parent.tell(refused=ending.describe_bug(e, verbose=parent.settings.verbose))
+        return ending.BROKEN
+    return ending.OK
+
+
+def index(parent: Parent) -> None:
+    """Index until the parent ends."""
+    migrated = threading.Event()
+    indexers: list[Indexer] = []
+
+    def heard(message: dict[str, Any]) -> None:
+        if "ask" in message and migrated.is_set():
+            indexers[0].request(message["ask"])
+
+    def ready(indexer: Indexer) -> None:
+        indexers.append(indexer)
+        migrated.set()
+        parent.tell(migrated=True)
+
+    def report(progress: Progress) -> None:
+        parent.tell(progress=asdict(progress))
+
+    parent.listen(heard)
+    work.index(parent.settings, parent.stop, report=report, ready=ready)
+
+
+def serve(parent: Parent) -> None:
+    """Serve until the parent ends. The socket listens at once: whoever comes early waits, and is answered."""
+    migrated = threading.Event()
+
+    def heard(message: dict[str, Any]) -> None:
+        if "migrated" in message:
+            migrated.set()
+
+    parent.listen(heard)
+    config = parent.settings.config
+    with work.listen(config.host, config.port) as sock:
+        parent.tell(port=sock.getsockname()[1])
+        import webapi.app  # while the schema is made
+        import webapi.server  # noqa: F401
+
+        while not migrated.wait(0.1):
+            if parent.stop.is_set():
+                return
+        work.serve(
+            parent.settings,
+            sock,
+            parent.stop,
+            ready=lambda: parent.tell(ready=work.address_of(config.host, sock)),
+            ask=lambda message: parent.tell(ask=message),
+        )

@@ -1,0 +1,310 @@
+"""Flags win over SUMMARYDB_* variables, those over summarydb.toml, those over defaults; out comes one frozen Config.
+
+Every setting is text until its one parser reads it, so an error is the same wherever the value came from and names
+the place. Nothing here imports more than the standard library: the command line starts fast, and `up` stays small.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from indexer.config import Config, Root
+from indexer.errors import Refuse, UsageError
+from indexer.types import MAX_PROTOBUF_BYTES
+
+FILE = "summarydb.toml"
+PREFIX = "SUMMARYDB_"
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
+_ROOT_NAME = re.compile(r"(?![A-Za-z]$)[^/\\:]+")  # one letter is a drive
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A flag `--name`, a variable SUMMARYDB_NAME and a key `name` of summarydb.toml, `-` being `_` in the latter."""
+
+    name: str
+    parse: Callable[[str], Any]  # ValueError says what is wrong, without the value
+    metavar: str | None  # None: a switch
+    help: str
+    field: str = ""  # of Config, where it is called otherwise; "-": of Settings
+
+    @property
+    def key(self) -> str:
+        """The key of summarydb.toml."""
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return PREFIX + self.key.upper()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that the outside says."""
+
+    config: Config
+    verbose: bool = False
+    log_format: str = "text"
+    allow_anonymous: bool = False
+
+
+def load(
+    flags: Mapping[str, str | None],
+    logdirs: Iterable[str] = (),
+    *,
+    environ: Mapping[str, str] = os.environ,
+    directory: Path | None = None,
+) -> Settings:
+    """Return what flags, variables, file and defaults say together.
+
+    flags: by key, None where not given.  logdirs: LOGDIR arguments; where there are none, those of the variable or the
+    file count.  directory: where summarydb.toml may lie, the current one by default.
+    UsageError names the setting that cannot be right; Refuse names a LOGDIR that cannot be used.
+    """
+    stored, place = _read_file(environ.get(f"{PREFIX}CONFIG"), directory or Path.cwd())
+    fields: dict[str, Any] = {}
+    own: dict[str, Any] = {}
+    for setting in SETTINGS:
+        found = _find(setting, flags, environ, stored, place)
+        if found is None:
+            continue
+        text, source = found
+        try:
+            value = setting.parse(text)
+        except ValueError as e:
+            raise UsageError(f"{source}: {text!r} {e}") from None
+        if setting.field == "-":
+            own[setting.key] = value
+        else:
+            fields[setting.field or setting.key] = value
+    wanted = list(logdirs) or _stored_logdirs(environ, stored, place)
+    return Settings(Config(**fields, roots=roots(wanted)), **own)
+
+
+def roots(logdirs: Iterable[str]) -> tuple[Root, ...]:
+    """Return LOGDIR arguments as roots with names of their own, in the order given.
+
+    Refuse where one is missing, unreadable, no directory or remote; UsageError where a name is given twice.
+    """
+    given = [(name, _directory(path)) for name, path in map(split_logdir, logdirs)]
+    named: dict[str, Path] = {}
+    for name, path in given:
+        if name is None:
+            continue
+        if named.setdefault(name, path) != path:
+            raise UsageError(f"LOGDIR {name}: names {named[name]} and {path}; give each its own name")
+        for other, same in named.items():
+            if same == path and other != name:
+                raise UsageError(f"LOGDIR {name}: {path} is {other} already; one name is enough")
+    taken = set(named)
+    seen: set[Path] = set()
+    result = []
+    for name, path in given:
+        if path in seen or (name is None and path in named.values()):
+            continue  # the same directory once more
+        seen.add(path)
+        result.append(Root(name or _free_name(path.name or "root", taken), path, named=name is not None))
+        taken.add(result[-1].name)
+    return tuple(result)
+
+
+def split_logdir(text: str) -> tuple[str | None, str]:
+    """Return name (None: none given) and path of `text`. A path that exists as written, or one letter, is no name."""
+    name, colon, path = text.partition(":")
+    if not colon or not path or not _ROOT_NAME.fullmatch(name) or _REMOTE.match(text) or _exists(text):
+        return None, text
+    return name, path
+
+
+def to_json(settings: Settings) -> dict[str, Any]:
+    """Return `settings` as values for json.dumps: `up` hands them to its children, so all is read once."""
+    values = asdict(settings)
+    for root in values["config"]["roots"]:
+        root["path"] = str(root["path"])
+    return values
+
+
+def from_json(values: Mapping[str, Any]) -> Settings:
+    """Return the Settings that `to_json` was given."""
+    fields = dict(values["config"])
+    fields["roots"] = tuple(Root(r["name"], Path(r["path"]), r["named"]) for r in fields["roots"])
+    return Settings(**{**values, "config": Config(**fields)})
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse to serve other machines without saying so: there are no access tokens yet."""
+    host = settings.config.host
+    if settings.allow_anonymous or _is_loopback(host):
+        return
+    raise UsageError(
+        f"--host {host} lets other machines read everything: add --allow-anonymous if you mean it, or leave --host out"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _read_file(config: str | None, directory: Path) -> tuple[dict[str, Any], str]:
+    path = Path(config) if config else directory / FILE
+    place = config or FILE
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        if config:
+            raise UsageError(f"{PREFIX}CONFIG: {config} does not exist") from None
+        return {}, place
+    except OSError as e:
+        raise UsageError(f"{place} cannot be read: {e.strerror}") from None
+    import tomllib
+
+    try:
+        stored = tomllib.loads(text.decode())
+    except ValueError as e:  # TOMLDecodeError and UnicodeDecodeError alike
+        raise UsageError(f"{place} is no TOML: {e}") from None
+    known = {setting.key for setting in SETTINGS} | {"logdir"}
+    for key in stored:
+        if key not in known:
+            raise UsageError(f"{place}: unknown setting {key!r}; docs/configuration.md lists those there are")
+    return stored, place
+
+
+def _find(
+    setting: Setting, flags: Mapping[str, str | None], environ: Mapping[str, str], stored: dict[str, Any], place: str
+) -> tuple[str, str] | None:
+    """Return the text of a setting and where it was found, None where nobody says anything."""
+    flag = flags.get(setting.key)
+    if flag is not None:
+        return flag, f"--{setting.name}"
+    if environ.get(setting.variable):
+        return environ[setting.variable], setting.variable
+    if setting.key in stored:
+        value = stored[setting.key]
+        if not isinstance(value, str | bool | int | float):
+            raise UsageError(f"{place}, {setting.key}: a list or table makes no sense here")
+        return str(value), f"{place}, {setting.key}"
+    return None
+
+
+def _stored_logdirs(environ: Mapping[str, str], stored: dict[str, Any], place: str) -> list[str]:
+    text = environ.get(f"{PREFIX}LOGDIR")
+    if text:
+        return [text] if _exists(text) else [part for part in text.split(";") if part]
+    found = stored.get("logdir", [])
+    listed = [found] if isinstance(found, str) else found
+    if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+        raise UsageError(f"{place}, logdir: write a path or a list of paths")
+    return listed
+
+
+def _exists(text: str) -> bool:
+    try:
+        return os.path.lexists(text)
+    except ValueError:  # a NUL inside
+        return False
+
+
+def _directory(text: str) -> Path:
+    if _REMOTE.match(text):
+        raise Refuse(f"LOGDIR {text}: remote directories are not supported; mount it, or copy it here")
+    try:
+        path = Path(text).resolve(strict=True)
+        with os.scandir(path) as entries:
+            next(entries, None)
+    except (FileNotFoundError, ValueError):  # ValueError: a NUL inside
+        raise Refuse(f"LOGDIR {text} does not exist: create it, or give another") from None
+    except NotADirectoryError:
+        raise Refuse(f"LOGDIR {text} is not a directory: give the directory that holds the runs") from None
+    except PermissionError:
+        raise Refuse(f"LOGDIR {text} may not be read: check its permissions") from None
+    except (OSError, RuntimeError) as e:  # RuntimeError: a loop of links, before Python 3.13
+        raise Refuse(f"LOGDIR {text} cannot be read: {getattr(e, 'strerror', None) or e}") from None
+    return path
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}-{number}"
+    return free
+
+
+def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    wanted = f"from {low} to {high}" if high is not None else f"of at least {low}"
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise ValueError(f"is no whole number {wanted}") from None
+        if number < low or (high is not None and number > high):
+            raise ValueError(f"is no whole number {wanted}")
+        return number
+
+    return parse
+
+
+def _seconds(*, zero: bool) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            raise ValueError("is no number of seconds") from None
+        if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+            raise ValueError("is no number of seconds" + ("" if zero else " above 0"))
+        return number
+
+    return parse
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in _TRUE | _FALSE:
+        raise ValueError("is neither true nor false")
+    return text.lower() in _TRUE
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise ValueError("is empty")
+    return text
+
+
+def _log_format(text: str) -> str:
+    if text not in {"text", "json"}:
+        raise ValueError("is neither text nor json")
+    return text
+
+
+SETTINGS = (
+    Setting("db", _text, "URL", "Database, a SQLAlchemy URL: sqlite:///FILE or postgresql://USER@HOST/NAME.", "url"),
+    Setting("reconcile", _seconds(zero=True), "SECONDS", "Between two scans of everything; 0: notifications only."),
+    Setting("follow-symlinks", _switch, None, "Follow links to directories and files; they are passed over else."),
+    Setting("polling", _switch, None, "Look for changes in place of the system's notifications (network drives)."),
+    Setting("batch-points", _whole(1), "N", "Points in one transaction, at most."),
+    Setting("slice-bytes", _whole(4096), "BYTES", "Bytes read from a file at once."),
+    Setting("max-record-bytes", _whole(1, MAX_PROTOBUF_BYTES), "BYTES", "A longer record is skipped and reported."),
+    Setting("kernel", _switch, None, "Decode with the compiled kernel; the plain path gives the same rows, slowly."),
+    Setting("host", _text, "HOST", "Address to serve on."),
+    Setting("port", _whole(0, 65535), "PORT", "Port to serve on; 0: any free one."),
+    Setting("threads", _whole(1, 256), "N", "Threads that answer requests."),
+    Setting("query-seconds", _seconds(zero=False), "SECONDS", "Deadline of a query."),
+    Setting("allow-anonymous", _switch, None, "Let other machines read without a token.", "-"),
+    Setting("verbose", _switch, None, "Log more, and show tracebacks.", "-"),
+    Setting("log-format", _log_format, "FORMAT", "Log lines for people (text) or programs (json).", "-"),
+)
+"""Everything that can be set, in the order the help shows. LOGDIR is apart: it may repeat."""

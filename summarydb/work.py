@@ -1,0 +1,137 @@
+"""The two long jobs of this program, indexing and serving, as its commands and the children of `up` run them."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from indexer.errors import Refuse, UsageError
+from summarydb.settings import Settings
+
+if TYPE_CHECKING:  # heavy: imported where used
+    from sqlalchemy import Engine
+
+    from indexer.ingest.watch import Indexer, Outcome, Progress
+
+LOCK_SECONDS = 5.0
+"""How long a start waits for another indexer on the same SQLite database to end."""
+
+
+def index(
+    settings: Settings,
+    stop: threading.Event,
+    *,
+    once: bool = False,
+    report: Callable[[Progress], None] | None = None,
+    ready: Callable[[Indexer], None] | None = None,
+) -> Outcome:
+    """Migrate the database, load what is on disk and keep watching until `stop`; with `once`, one pass.
+
+    ready: called when the schema is there, before the first load.
+    Refuse where the database cannot be used or another indexer holds it.
+    """
+    from indexer import log
+    from indexer.db import migrate
+    from indexer.db.engine import open_engine
+    from indexer.ingest.lock import writer_lock
+    from indexer.ingest.watch import Indexer
+
+    config = settings.config
+    log.configure(verbose=settings.verbose, json=settings.log_format == "json")
+    with writer_lock(config.url, timeout=LOCK_SECONDS), naming(config.url):
+        engine = open_engine(config.url)
+        try:
+            migrate.upgrade(engine)
+            indexer = Indexer(config, engine, report=report)
+            if ready is not None:
+                ready(indexer)
+            return indexer.run(stop, once=once)
+        finally:
+            engine.dispose()
+
+
+def serve(
+    settings: Settings,
+    sock: socket.socket,
+    stop: threading.Event,
+    *,
+    ready: Callable[[], None],
+    ask: Callable[[dict[str, object]], None] | None = None,
+) -> None:
+    """Serve the database on `sock`, which listens already, until `stop`.
+
+    ready: called when requests are answered from now on.  ask: takes what the web would have the indexer do.
+    Refuse where the database is missing, foreign or of another schema.
+    """
+    from indexer import log
+    from indexer.db import migrate
+    from webapi.app import create_app
+    from webapi.server import serve as answer
+
+    config = settings.config
+    log.configure(verbose=settings.verbose, json=settings.log_format == "json")
+    with naming(config.url):
+        engine = open_existing(config.url, pool_size=config.threads)
+        try:
+            migrate.require(engine)
+            app = create_app(config, engine) if ask is None else create_app(config, engine, ask=ask)
+            ready()
+            answer(app, sock, threads=config.threads, stop=stop)
+        finally:
+            engine.dispose()
+
+
+def open_existing(url: str, *, pool_size: int = 1) -> Engine:
+    """Return an engine that only reads. Refuse where there is no database yet."""
+    from indexer.db.dialect import SQLITE, parse_url
+    from indexer.db.engine import open_reader
+
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == SQLITE and not Path(parsed.database or "").exists():
+        raise Refuse("there is no such file: run `summarydb up LOGDIR` first, or give another --db")
+    return open_reader(url, pool_size=pool_size)
+
+
+@contextmanager
+def naming(url: str) -> Iterator[None]:
+    """Put the database's address, without a password, before what is refused about it."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Refuse as e:
+        raise Refuse(f"{shown(url)}: {e}") from e
+
+
+def shown(url: str) -> str:
+    """Return a database's address without a password."""
+    from indexer.db.dialect import parse_url
+
+    parsed = parse_url(url)
+    return parsed.set(drivername=parsed.get_backend_name()).render_as_string()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens. Refuse where the address is taken, forbidden or unknown."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server((str(address[0]), port), family=family, backlog=128)
+    except socket.gaierror:
+        raise Refuse(f"--host {host}: no such address; leave it out to serve on this machine") from None
+    except OSError as e:
+        if e.errno == errno.EADDRINUSE:
+            raise Refuse(f"port {port} on {host} is in use: give another --port (0: any free one)") from None
+        if e.errno in {errno.EACCES, errno.EPERM}:
+            raise Refuse(f"port {port} on {host} may not be opened: give a --port above 1023") from None
+        raise Refuse(f"{host}:{port} cannot be served on ({e.strerror}): give another --host or --port") from None
+
+
+def address_of(host: str, sock: socket.socket) -> str:
+    """Return `http://HOST:PORT` of a socket that listens."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"

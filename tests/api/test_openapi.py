@@ -1,0 +1,79 @@
+"""The document is valid, complete, and what the parser reads."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from openapi_spec_validator import OpenAPIV31SpecValidator, validate
+
+from tests.api.conftest import Api
+from webapi import openapi, queries, v1
+
+
+def test_the_document_is_valid_openapi() -> None:
+    """It validates against OpenAPI 3.1, with its defaults and references."""
+    validate(json.loads(json.dumps(openapi.document("1.0"))), cls=OpenAPIV31SpecValidator)
+
+
+def test_every_route_of_the_application_is_documented(api: Api) -> None:
+    """Whatever is mounted below /api/v1 is in the document, but for the document itself and its page."""
+    mounted = {
+        rule.rule.removeprefix(v1.BASE) for rule in api.app.url_map.iter_rules() if rule.rule.startswith(v1.BASE)
+    }
+    documented = {re.sub(r"/jobs/\{id\}.*", "/jobs/<path:rest>", path) for path in api.document["paths"]}
+    assert mounted - {"/openapi.json", "/docs"} == documented
+
+
+def test_the_document_and_the_parser_agree(api: Api) -> None:
+    """Bounds and choices in the document are those that a request meets."""
+    for path, methods in api.document["paths"].items():
+        address = path.replace("{id}", "1")
+        for parameter in methods["get"]["parameters"]:
+            if parameter["in"] == "path":
+                continue
+            name, schema = parameter["name"], parameter["schema"]
+            schema = schema.get("items", schema)
+            if schema["type"] == "integer":
+                api.get(address, {name: schema["minimum"]})
+                assert name == api.get(address, {name: schema["minimum"] - 1}, status=400)["parameter"]
+                assert name == api.get(address, {name: schema["maximum"] + 1}, status=400)["parameter"]
+            elif "enum" in schema:
+                for value in schema["enum"]:
+                    api.get(address, {name: value})
+                assert name == api.get(address, {name: "none of them"}, status=400)["parameter"]
+            else:
+                assert name == api.get(address, {name: "x" * (schema["maxLength"] + 1)}, status=400)["parameter"]
+            if "default" in schema:
+                assert api.get(address)["next"] == api.get(address, {name: schema["default"]})["next"]
+
+
+def test_rows_and_schemas_have_the_same_fields() -> None:
+    """A column that is added to a row must be described."""
+    schemas = openapi.SCHEMAS
+    assert set(queries.JobRow._fields) == set(schemas["Job"]["properties"])
+    assert set(queries.ShardRow._fields) == set(schemas["File"]["properties"])
+    hidden = {"content", "display_name", "description"}
+    assert set(queries.TagRow._fields) - hidden == set(schemas["Tag"]["properties"]) - {"metadata"}
+
+
+def test_everything_has_a_description() -> None:
+    """No field, parameter, route or answer goes without words."""
+
+    def silent(value: object, where: str) -> list[str]:
+        found: list[str] = []
+        if isinstance(value, dict):
+            if where.endswith("/properties"):
+                found += [f"{where}/{name}" for name, field in value.items() if "description" not in field]
+            for name, inner in value.items():
+                found += silent(inner, f"{where}/{name}")
+        if isinstance(value, list):
+            for inner in value:
+                found += silent(inner, where)
+        return found
+
+    document = openapi.document("1.0")
+    assert [] == silent(document, "")
+    for methods in document["paths"].values():
+        assert methods["get"]["summary"]
+        assert all(parameter["description"] for parameter in methods["get"]["parameters"])

@@ -1,0 +1,240 @@
+"""However bytes arrive, and whichever path decodes them, the result is the same."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from indexer.types import Decoded, Format, ShardKind, Span
+from tests.support import records
+from tests.support.decoders import PATHS, Tail, decoder
+from tests.support.records import bytes_field, double_field, float_field, frame, varint, varint_field
+
+NAMES = st.sampled_from([b"loss", b"lr", b"a/b", b"", b"nul\0", "λ/📈".encode(), b"x" * 40, b"\xff", b"\xed\xa0\x80"])
+PLUGINS = st.sampled_from([b"scalars", b"scalar", b"text", b"images", b"", b"\xff", b"audio"])
+STEPS = st.one_of(st.integers(0, 5), st.integers(-(2**63), 2**63 - 1))
+CLOCKS = st.sampled_from([1.7e9, 1.7e9 + 0.25, 0.0, -1.5, float("nan"), float("inf"), float("-inf")])
+FLOATS = st.floats(width=32)
+
+
+def _raw(number: int, wire_type: int, content: bytes) -> bytes:
+    """Return a field of any wire type, whatever its type should be."""
+    head = varint(number << 3 | wire_type)
+    match wire_type:
+        case 0:
+            return head + varint(int.from_bytes(content[:8], "little"))
+        case 1:
+            return head + content[:8].ljust(8, b"\x01")
+        case 5:
+            return head + content[:4].ljust(4, b"\x01")
+        case 2:
+            return head + varint(len(content)) + content
+    return head
+
+
+ODD_FIELDS = st.builds(_raw, st.integers(1, 20), st.sampled_from([0, 1, 2, 2, 5, 3, 4]), st.binary(max_size=12))
+LONG_VARINTS = st.sampled_from([b"\x10\x85\x80\x00", b"\x10" + b"\xff" * 9 + b"\x01", b"\x10" + b"\xff" * 10 + b"\x01"])
+
+
+def _joined(parts: st.SearchStrategy[bytes], most: int) -> st.SearchStrategy[bytes]:
+    return st.lists(parts, max_size=most).map(b"".join)
+
+
+def _mixed(usual: list[st.SearchStrategy[bytes]], odd: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """Return the usual fields in their order, or any of them in any order, with odd ones among them."""
+    in_order = st.tuples(*usual).map(b"".join)
+    return st.one_of(in_order, in_order, _joined(st.one_of(*usual, odd), 5))
+
+
+TENSORS = _mixed(
+    [
+        st.sampled_from([1, 1, 2, 3, 9, 14, 19, 7]).map(lambda dtype: varint_field(1, dtype)),
+        st.sampled_from([b"", bytes_field(2, b""), bytes_field(2, bytes_field(2, varint_field(1, 1)))]),
+        st.one_of(
+            FLOATS.map(lambda v: bytes_field(5, struct.pack("<f", v))),
+            FLOATS.map(lambda v: bytes_field(4, struct.pack("<f", v))),
+            st.floats().map(lambda v: bytes_field(6, struct.pack("<d", v))),
+            st.floats().map(lambda v: bytes_field(4, struct.pack("<d", v))),
+            st.integers(0, 200).map(lambda v: bytes_field(7, varint(v))),
+            st.binary(max_size=5).map(lambda v: bytes_field(8, v)),
+            st.just(b""),
+        ),
+    ],
+    ODD_FIELDS,
+)
+METADATA = _mixed(
+    [
+        st.one_of(st.just(b"scalars"), PLUGINS).map(lambda plugin: bytes_field(1, bytes_field(1, plugin))),
+        st.sampled_from([b"", bytes_field(2, b"name"), bytes_field(3, b"text"), bytes_field(3, b"\xc3\xa4\xc3\xb6"),
+                         bytes_field(2, b"long enough to loop") + bytes_field(3, b"\xff")]),
+        st.sampled_from([b"", varint_field(4, 1), varint_field(4, 3), varint_field(4, 9)]),
+    ],
+    ODD_FIELDS,
+)  # fmt: skip
+TB_VALUES = _mixed(
+    [
+        NAMES.map(lambda name: bytes_field(1, name)),
+        st.one_of(
+            FLOATS.map(lambda v: float_field(2, v)),
+            TENSORS.map(lambda t: bytes_field(8, t)),
+            st.sampled_from([b"", bytes_field(4, varint_field(1, 3)), bytes_field(5, b""), bytes_field(6, b"")]),
+        ),
+        st.one_of(st.just(b""), METADATA.map(lambda m: bytes_field(9, m))),
+    ],
+    ODD_FIELDS,
+)
+MS_VALUES = _mixed(
+    [
+        NAMES.map(lambda name: bytes_field(1, name)),
+        st.one_of(
+            FLOATS.map(lambda v: float_field(3, v)),
+            st.sampled_from(
+                [b"", bytes_field(8, varint_field(2, 11)), bytes_field(9, b""), bytes_field(4, b"\x08\x01")]
+            ),
+        ),
+    ],
+    ODD_FIELDS,
+)
+
+
+def _events(values: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    summary = _joined(values.map(lambda value: bytes_field(1, value)), 4)
+    return _mixed(
+        [
+            CLOCKS.map(lambda clock: double_field(1, clock)),
+            st.one_of(st.just(b""), STEPS.map(lambda step: varint_field(2, step)), LONG_VARINTS),
+            st.one_of(
+                summary.map(lambda s: bytes_field(5, s)), ODD_FIELDS, st.just(bytes_field(7, varint_field(1, 1)))
+            ),
+        ],
+        ODD_FIELDS,
+    )
+
+
+def _plain(format_: Format) -> st.SearchStrategy[bytes]:
+    names = st.sampled_from(["loss", "lr", "acc"])
+    if format_ is Format.MINDSPORE:
+        return st.builds(records.ms_scalars, STEPS, st.dictionaries(names, FLOATS, max_size=3), CLOCKS)
+    styles = st.sampled_from(["simple", "tensor", "double"])
+    return st.one_of(
+        st.builds(records.tb_scalar, names, STEPS, FLOATS, CLOCKS, style=styles, metadata=st.booleans()),
+        st.builds(records.tb_session_start, STEPS, CLOCKS),
+    )
+
+
+def _chunks(format_: Format) -> st.SearchStrategy[bytes]:
+    values = MS_VALUES if format_ is Format.MINDSPORE else TB_VALUES
+    version = records.ms_version if format_ is Format.MINDSPORE else records.tb_version
+    return st.one_of(
+        _plain(format_),
+        _plain(format_),
+        _events(values).map(frame),
+        CLOCKS.map(version),
+        st.binary(max_size=30).map(frame),
+        st.binary(max_size=30),
+        st.sampled_from([0, 3, 100, 2**31 - 1, 2**31, 2**60]).map(records.header),
+        st.integers(0, 40).map(bytes),
+    )
+
+
+def _files(format_: Format) -> st.SearchStrategy[bytes]:
+    """Return records, most of them good, with bytes flipped, and perhaps an end missing."""
+    content = st.lists(_chunks(format_), max_size=12).map(b"".join)
+    flips = st.lists(st.tuples(st.integers(0, 2000), st.integers(1, 255)), max_size=2)
+    return st.builds(_damaged, content, st.one_of(st.just([]), flips), st.one_of(st.just(0), st.integers(0, 20)))
+
+
+def _damaged(content: bytes, flips: list[tuple[int, int]], missing: int) -> bytes:
+    mutable = bytearray(content[: len(content) - missing])
+    for at, bits in flips:
+        if at < len(mutable):
+            mutable[at] ^= bits
+    return bytes(mutable)
+
+
+FILES = st.sampled_from(list(Format)).flatmap(lambda format_: st.tuples(st.just(format_), _files(format_)))
+
+
+def _read(path: str, format_: Format, content: bytes, cuts: list[int]) -> tuple[object, ...]:
+    tail = Tail(decoder(path, 400), format_)  # type: ignore[arg-type]
+    for cut in [*sorted(cuts), len(content)]:
+        tail.read(content[: max(tail.offset, cut)])
+    return tail.facts()
+
+
+@settings(max_examples=150, deadline=None)
+@given(FILES, st.lists(st.integers(0, 600), max_size=6))
+@example((Format.TENSORBOARD, records.tb_scalar("a", 1, 2, 3) + b"x" + records.tb_scalar("a", 2, 2, 3)), [40, 50, 60])
+def test_any_split_gives_the_same(file: tuple[Format, bytes], cuts: list[int]) -> None:
+    """However the bytes of a file arrive, points, series and damages are those of one read, on every path."""
+    format_, content = file
+    expected = _read("pure", format_, content, [])
+    for path in PATHS:
+        assert expected == _read(path, format_, content, [])
+        assert expected == _read(path, format_, content, cuts)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 3), FILES), max_size=6), st.integers(0, 7))
+def test_the_kernel_equals_the_reference(files: list[tuple[int, tuple[Format, bytes]]], split: int) -> None:
+    """Many spans of many jobs in one call give the same columns, bit for bit, the same slices and the same series."""
+    pure, *kernels = (decoder(path, 400) for path in PATHS)
+    buffer, spans = bytearray(b"#" * split), []
+    for i, (job, (format_, content)) in enumerate(files):
+        kind = ShardKind.LINEAGE if i % 5 == 4 else ShardKind.SUMMARY
+        lost = 7 if i % 3 == 2 else None
+        known = None if (i + split) % 7 == 6 else format_
+        spans.append(Span(job, kind, known, len(buffer), len(buffer) + len(content), 10**6 * i, lost, name=f"file {i}"))
+        buffer += content
+    for _ in range(2):  # the second time every tag is known
+        expected = pure.decode(buffer, spans)
+        for made in kernels:
+            found = made.decode(bytes(buffer), spans)
+            assert _bits(expected) == _bits(found)
+            assert expected.slices == found.slices
+            assert expected.lengths == found.lengths
+            assert pure.series == made.series
+
+
+@settings(max_examples=30, deadline=None)
+@given(FILES, FILES)
+def test_a_forgotten_job_is_read_anew(one: tuple[Format, bytes], two: tuple[Format, bytes]) -> None:
+    """After `forget` a job's tags are new ones, and another job's stay what they were."""
+    pure, *kernels = (decoder(path) for path in PATHS)
+    for (format_, content), forgotten in itertools.product((one, two), (1, 2)):
+        spans = [Span(job, ShardKind.SUMMARY, format_, 0, len(content), 0) for job in (1, 2)]
+        expected = pure.decode(content, spans)
+        pure.forget(forgotten)
+        for made in kernels:
+            assert _bits(expected) == _bits(made.decode(content, spans))
+            made.forget(forgotten)
+            assert pure.series == made.series
+
+
+def test_arrays_grow_while_a_call_goes_on() -> None:
+    """More tags, longer names, more values a record and more odd records than there was room for change nothing."""
+    long_names = {f"tag {i} {'n' * 300}": i / 7 for i in range(9000)}
+    content = b"".join(
+        [
+            records.ms_version(1.0),
+            *(records.ms_event(2.0, step=i) for i in range(9000)),
+            *(records.ms_scalars(i, {f"tag {i}": 0.5, "all": 1.0}, 3.0 + i) for i in range(9000)),
+            records.ms_scalars(1, long_names, 4.0),
+            records.ms_scalars(2, dict.fromkeys("abcdefgh", 1.5), 4.0) * 3000,
+        ]
+    )
+    pure, *kernels = (decoder(path) for path in PATHS)
+    whole = Span(1, ShardKind.SUMMARY, Format.MINDSPORE, 0, len(content), 0)
+    for _ in range(2):
+        expected = pure.decode(content, [whole])
+        for made in kernels:
+            found = made.decode(content, [whole])
+            assert (_bits(expected), expected.slices, pure.series) == (_bits(found), found.slices, made.series)
+
+
+def _bits(decoded: Decoded) -> list[bytes]:
+    columns = (decoded.series, decoded.step, decoded.wall_time, decoded.value, decoded.not_numbers)
+    return [column.dtype.str.encode() + column.tobytes() for column in columns]

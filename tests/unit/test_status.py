@@ -1,0 +1,62 @@
+"""Status: lag, progress, who is alive, and no control character from a file's name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from indexer.db.overview import Overview
+from summarydb.status import ALIVE_SECONDS, facts, render
+
+NOW = 1_700_000_000.0
+
+
+def found(**job: Any) -> Overview:
+    """Return a database with one indexer, one root and one job."""
+    return Overview(
+        state={"change_counter": 3, "scanned_at": NOW - 5},
+        indexers=[
+            {"id": 1, "host": "h", "pid": 7, "version": "1", "started_at": NOW, "heartbeat": NOW - 1.0}
+            | {"state": "loading", "message": None}
+        ],
+        roots=[{"id": 4, "name": "runs", "path": "/runs"}],
+        jobs=[
+            {"id": 9, "root_id": 4, "train_id": "./a", "cache_status": "CACHING", "point_count": 10, "files": 2}
+            | {"bytes_on_disk": 1000, "bytes_indexed": 250, "update_time": NOW, "missing_since": None}
+            | {"last_error": None, "torn": 0, "dead": 0, "bad_records": 2, "bad_bytes": 64}
+            | job
+        ],
+    )
+
+
+def status(overview: Overview, now: float = NOW) -> dict[str, Any]:
+    """Return the facts of `overview`."""
+    return facts(overview, database="sqlite:///x.db", schema="0001", now=now)
+
+
+def test_lag_and_progress_are_in_bytes() -> None:
+    """What is on disk and not in the database yet, per job and root."""
+    told = status(found())
+    assert (750, 0.25) == (told["jobs"][0]["lag"], told["jobs"][0]["progress"])
+    assert (750, 0.25, 2) == tuple(told["roots"][0][key] for key in ("lag", "progress", "bad_records"))
+
+
+def test_an_empty_job_is_whole() -> None:
+    """A job without bytes is not 0 % loaded; a file that shrank leaves no negative lag."""
+    assert 1.0 == status(found(bytes_on_disk=0, bytes_indexed=0))["jobs"][0]["progress"]
+    assert 0 == status(found(bytes_on_disk=10, bytes_indexed=20))["jobs"][0]["lag"]
+
+
+def test_a_silent_indexer_is_not_alive() -> None:
+    """An old heartbeat is told as what it is."""
+    assert status(found())["indexers"][0]["alive"]
+    late = status(found(), now=NOW + ALIVE_SECONDS)
+    assert not late["indexers"][0]["alive"]
+    assert "indexer 7 on h: silent, last heard of 2023-11-14 22:13:19 UTC" in render(late)
+
+
+def test_what_could_not_be_read_is_named() -> None:
+    """Errors of a job stand beside it; names from disk cannot steer the terminal."""
+    shown = render(status(found(last_error="events.x: Permission denied", train_id="./a\x1b[31m␛ff", torn=1)))
+    assert "1 torn; events.x: Permission denied" in shown
+    assert "\x1b" not in shown
+    assert r"./a\x1b[31m\udcff" in shown

@@ -1,0 +1,82 @@
+"""What the parent of `up` decides: start again, later and later, or end with a line. No process is started here."""
+
+from __future__ import annotations
+
+import pytest
+
+from indexer.config import Config
+from summarydb import ending
+from summarydb.settings import Settings
+from summarydb.up import LAST_PAUSE, Child, Up, cause
+
+
+@pytest.fixture
+def up() -> Up:
+    """A parent that started nothing yet."""
+    return Up(Settings(Config()), as_json=False)
+
+
+def test_pauses_double_up_to_a_bound(up: Up) -> None:
+    """A child that dies again and again does not keep the machine busy."""
+    up.web.born = float("inf")  # it lived for no time
+    pauses = []
+    for _ in range(9):
+        pauses.append(up.web.pause)
+        up.bury(up.web, -9)
+    assert [0.5, 1, 2, 4, 8, 16, LAST_PAUSE, LAST_PAUSE, LAST_PAUSE] == pauses
+
+
+def test_a_child_that_lived_long_starts_at_once_again(up: Up) -> None:
+    """What happened an hour ago does not count."""
+    up.web.pause = LAST_PAUSE
+    up.web.born = float("-inf")
+    up.bury(up.web, 70)
+    assert 1.0 == up.web.pause  # the next one; this one was the shortest
+
+
+@pytest.mark.parametrize(
+    ("code", "ready", "expected"),
+    [
+        (ending.REFUSED, True, ending.REFUSED),
+        (ending.USAGE, False, ending.USAGE),
+        (ending.LATER, False, ending.REFUSED),
+        (ending.LATER, True, None),
+        (ending.BROKEN, False, None),
+        (ending.OK, True, None),
+        (-9, False, None),
+    ],
+)
+def test_only_a_refusal_ends_the_whole(up: Up, code: int, ready: bool, expected: int | None) -> None:
+    """A database that went away for a moment is waited for, but not at the first start."""
+    up.indexer.was_ready = ready
+    up.indexer.last_words = "why"
+    up.bury(up.indexer, code)
+    assert expected == (None if up.refusal is None else up.refusal[0])
+    assert (up.indexer.start_at is None) == (expected is not None)
+
+
+def test_the_indexers_refusal_is_the_one_told(up: Up) -> None:
+    """Whoever started us twice learns about the database, not about the port."""
+    up.web.last_words, up.indexer.last_words = "port in use", "held by another"
+    up.bury(up.web, ending.REFUSED)
+    up.bury(up.indexer, ending.REFUSED)
+    assert (ending.REFUSED, "held by another") == up.refusal
+
+
+def test_the_next_web_process_keeps_the_port(up: Up) -> None:
+    """Port 0 is any free one the first time only."""
+    up.hear(up.web, {"port": 4711})
+    assert 4711 == up.settings.config.port
+
+
+def test_messages_to_a_dead_child_are_lost_in_silence() -> None:
+    """A wish to an indexer that is being started again is a hint that nobody takes."""
+    Child("indexer").tell(ask={"ask": "load", "jobs": [1]})
+
+
+@pytest.mark.parametrize(
+    ("code", "text"), [(3, "exit code 3"), (-9, "killed by SIGKILL"), (-200, "killed by signal 200")]
+)
+def test_causes_in_words(code: int, text: str) -> None:
+    """A signal has a name where the system knows one."""
+    assert text == cause(code)

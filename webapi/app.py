@@ -1,0 +1,250 @@
+"""The web application: routes, the one shape of errors, headers. Nothing global; everything comes in by arguments."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import urlencode
+
+from flask import Flask, render_template, request
+from sqlalchemy import Connection, Engine
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
+from werkzeug.wrappers import Response
+
+from indexer import log
+from indexer.config import Config
+from indexer.db.engine import Deadline, read_only
+from indexer.errors import Report, Retry, SummaryDBError, Wait
+from webapi import openapi, queries, respond, v1
+from webapi.errors import Malformed, Unknown
+from webapi.parameters import Parameter, Values, parse
+from webapi.v1 import Ask, Route, Site
+
+RETRY_SECONDS = 1
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none';"
+    " object-src 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+METHODS = ["GET"]  # Flask adds HEAD and OPTIONS
+
+
+def create_app(config: Config, engine: Engine, *, ask: Ask | None = None) -> Flask:
+    """Return the WSGI application over `engine` (indexer.db.engine.open_reader: it cannot write).
+
+    `ask` takes wishes to the indexer where there is one to ask; see webapi.v1.Ask.
+    """
+    app = Flask("webapi")
+    app.url_map.merge_slashes = False  # a train_id in the path may hold `./` and end in `/`
+    app.jinja_env.filters |= {"when": when, "size": size}
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    site = Site(config, engine, own_version(), ask)
+    _guard(app, config.host)
+    _mount_api(app, site)
+    _mount_pages(app, site)
+    return app
+
+
+@cache
+def own_version() -> str:
+    """Return the installed version."""
+    try:
+        return version("summarydb")
+    except PackageNotFoundError:  # run from a checkout
+        return "0"
+
+
+# Every request --------------------------------------------------------------------------------------------------------
+def _guard(app: Flask, host: str) -> None:
+    """Check the Host header, turn errors into problems, set headers, compress."""
+    loopback = is_loopback(host)
+
+    @app.before_request
+    def check_host() -> Response | None:
+        named = request.environ.get("HTTP_HOST")
+        if loopback and named is not None and not is_loopback(re.sub(r":[0-9]*\Z", "", named)):
+            return respond.problem(
+                403, "this server answers on loopback only: call it localhost, 127.0.0.1 or [::1]"
+            )  # another site's name that points here: DNS rebinding
+        return None
+
+    @app.errorhandler(Exception)
+    def problem(error: Exception) -> Response:
+        return _problem(error)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers.update(HEADERS)
+        return respond.compress(response, request)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether `host` can only be this machine."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _problem(error: Exception) -> Response:
+    """Return what a request's error means to the one who asked."""
+    match error:
+        case Malformed():
+            return respond.problem(400, str(error), parameter=error.parameter)
+        case Unknown():
+            return respond.problem(404, str(error), parameter=error.parameter)
+        case Report():
+            return respond.problem(400, str(error))
+        case Deadline():
+            return respond.problem(504, str(error))
+        case Retry() | Wait():
+            answer = respond.problem(503, str(error))
+            answer.headers["Retry-After"] = str(RETRY_SECONDS)
+            return answer
+        case SummaryDBError():  # an operator must act first
+            log.get().error("refused", path=request.path, why=str(error))
+            return respond.problem(503, str(error))
+        case RequestRedirect():
+            return error.get_response()
+        case HTTPException():
+            status = error.code or 500
+            detail = f"there is nothing at {request.path}; the API begins at {v1.BASE}/docs" if status == 404 else None
+            answer = respond.problem(status, detail or error.description or error.name)
+            for name, value in error.get_headers():
+                if name.lower() in {"allow", "retry-after"}:
+                    answer.headers[name] = value
+            return answer
+    log.get().error("failed", path=request.path, exc_info=error)
+    return respond.problem(500, "a defect of this program: its log says more")
+
+
+# The API --------------------------------------------------------------------------------------------------------------
+def _mount_api(app: Flask, site: Site) -> None:
+    def values_of(route: Route) -> Values:
+        return parse(route.parameters, query_string())
+
+    def answer(view: Callable[[Connection], v1.Answer]) -> Response:
+        """Answer with `view` unless the client has the answer: then one row is read."""
+        with read_only(site.engine, seconds=site.config.query_seconds) as conn:
+            tag = respond.entity_tag(request, site.version, *queries.state(conn))
+            if request.if_none_match.contains_weak(tag):
+                return respond.tagged(Response(status=304), tag)
+            made = view(conn)
+        return respond.tagged(made if isinstance(made, Response) else respond.stream(made), tag)
+
+    @app.get(v1.BASE + v1.HEALTH.path)
+    def health() -> Response:
+        values_of(v1.HEALTH)
+        with read_only(site.engine, seconds=site.config.query_seconds) as conn:
+            return v1.health(site, conn)
+
+    def mount(route: Route, view: Callable[[Site, Connection, Values], v1.Answer]) -> None:
+        def call() -> Response:
+            values = values_of(route)
+            return answer(lambda conn: view(site, conn, values))
+
+        app.add_url_rule(v1.BASE + route.path, route.name, call, methods=METHODS)
+
+    mount(v1.JOBS, v1.jobs)
+    mount(v1.SERIES, v1.series)
+    mount(v1.POINTS, v1.points)
+
+    @app.get(f"{v1.BASE}/jobs/<path:rest>")
+    def job(rest: str) -> Response:
+        return answer(lambda conn: v1.of_a_job(site, conn, rest, values_of))
+
+    @app.get(f"{v1.BASE}/openapi.json")
+    def document() -> Response:
+        parse((), query_string())
+        made = Response(respond.encode(openapi.document(site.version)), content_type=respond.JSON)
+        return unchanging(made)
+
+    @app.get(f"{v1.BASE}/docs")
+    def docs() -> Response:
+        parse((), query_string())
+        return unchanging(html("docs.html", document=openapi.document(site.version)))
+
+
+def unchanging(response: Response) -> Response:
+    """Return a page that only another version of the program changes, or 304."""
+    tag = respond.entity_tag(request, response.get_data())
+    if request.if_none_match.contains_weak(tag):
+        response = Response(status=304)
+    return respond.tagged(response, tag)
+
+
+def query_string() -> str:
+    """Return the raw query string; bytes that are not UTF-8 as lone surrogates."""
+    return request.query_string.decode("utf-8", "surrogateescape")
+
+
+# Pages ----------------------------------------------------------------------------------------------------------------
+def _mount_pages(app: Flask, site: Site) -> None:
+    known: tuple[Parameter, ...] = v1.JOB_FILTERS
+
+    @app.get("/")
+    def start() -> Response:
+        values = parse(known, query_string())
+        with read_only(site.engine, seconds=site.config.query_seconds) as conn:
+            state = queries.state(conn)
+            indexer = queries.indexer_heard_last(conn)
+            alive = indexer is not None and v1.alive(indexer, site.now())
+            said = (indexer.state, indexer.message) if indexer is not None else None
+            tag = respond.entity_tag(request, site.version, *state, alive, said)
+            if request.if_none_match.contains_weak(tag):
+                return respond.tagged(Response(status=304), tag)
+            rows, following = v1.jobs_page(conn, values)
+        more = None
+        if following is not None:
+            filters = {p.name: values.text(p.name) for p in known if p.name not in {"limit", "after"}}
+            chosen = {name: value for name, value in filters.items() if value is not None}
+            more = "?" + urlencode(
+                chosen | {"limit": str(values.count("limit")), "after": following}, errors="surrogateescape"
+            )
+        page = html(
+            "start.html",
+            jobs=rows,
+            more=more,
+            q=values.text("q") or "",
+            api=v1.BASE,
+            indexer=indexer,
+            alive=alive,
+            version=site.version,
+        )
+        return respond.tagged(page, tag)
+
+
+def html(template: str, **facts: object) -> Response:
+    """Return a rendered page; what is no Unicode becomes a question mark."""
+    page = render_template(template, **facts)
+    return Response(page.encode("utf-8", "replace"), content_type="text/html; charset=utf-8")
+
+
+def when(seconds: float | None) -> str:
+    """Return a time as people read it, in UTC; empty where there is none."""
+    if seconds is None:
+        return ""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)
+
+
+def size(count: int) -> str:
+    """Return bytes as people read them."""
+    number = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"

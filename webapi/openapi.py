@@ -1,0 +1,334 @@
+"""The OpenAPI 3.1 document, made from the routes that the parser reads too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from indexer.types import CacheStatus, DataClass, Format, ShardKind, ShardState
+from webapi.parameters import MAX_REPEATS, Kind, Parameter
+from webapi.v1 import BASE, ROUTES, Route
+
+Schema = dict[str, Any]
+
+STATUSES = {
+    304: "Nothing changed since the answer whose ETag came back in If-None-Match.",
+    400: "A parameter is unknown, malformed or out of range; `parameter` names it.",
+    403: "The Host header names no address of this loopback server.",
+    404: "No such job or tag; `parameter` names what was looked for.",
+    405: "Everything is read with GET or HEAD.",
+    500: "A defect of this program; its log has more.",
+    503: "The database cannot be read now; Retry-After says when to try again, where that may help.",
+    504: "The query passed its deadline; ask for less.",
+}
+ALWAYS = (400, 403, 405, 500, 503, 504)
+
+
+# Schemas --------------------------------------------------------------------------------------------------------------
+def _integer(description: str, **more: object) -> Schema:
+    return {"type": "integer", "description": description, **more}
+
+
+def _text(description: str, **more: object) -> Schema:
+    return {"type": "string", "description": description, **more}
+
+
+def _time(description: str) -> Schema:
+    return {"type": ["number", "null"], "description": f"{description} Seconds since the epoch, UTC."}
+
+
+def _number(description: str) -> Schema:
+    """A float: what JSON has no number for is a string."""
+    kinds: list[Schema] = [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}, {"type": "null"}]
+    return {"anyOf": kinds, "description": description}
+
+
+def _wall_time(description: str) -> Schema:
+    return _number(f"{description} Seconds since the epoch, UTC, as in the file; null where that is NaN.")
+
+
+def _nullable(schema: Schema) -> Schema:
+    return schema | {"type": [schema["type"], "null"]}
+
+
+def _object(properties: Schema, description: str, optional: Iterable[str] = ()) -> Schema:
+    required = [name for name in properties if name not in set(optional)]
+    return {"type": "object", "description": description, "properties": properties, "required": required}
+
+
+def _list(items: Schema, description: str) -> Schema:
+    return {"type": "array", "items": items, "description": description}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+NEXT = {"type": ["string", "null"], "description": "Opaque: send it back as `after` for the next page; null: the end."}
+
+
+def _page(item: str) -> Schema:
+    return _object({"items": _list(_ref(item), "One page."), "next": NEXT}, "A page of a list.")
+
+
+_SERIES_NAMES = {
+    "job": _integer("Id of its job."),
+    "train_id": _text("train_id of its job."),
+    "tag": _text("Name of the tag, as in the file."),
+    "plugin": _text("Kind of data, as the writer's own viewer calls it."),
+}
+
+SCHEMAS: dict[str, Schema] = {
+    "Problem": _object(
+        {
+            "type": _text("Always `about:blank`."),
+            "title": _text("The status in words."),
+            "status": _integer("HTTP status."),
+            "detail": _text("What is wrong, and what to do."),
+            "parameter": _text("The parameter at fault."),
+        },
+        "An error, as RFC 9457 has it.",
+        optional=["parameter"],
+    ),
+    "Health": _object(
+        {
+            "status": _text("`ok`: the database can be read.", const="ok"),
+            "version": _text("Version of this program."),
+            "database": _object(
+                {
+                    "dialect": _text("`sqlite` or `postgresql`."),
+                    "revision": _text("Of the schema."),
+                    "id": _text("Random, made once with the database."),
+                    "change_counter": _integer("Grows with every commit of an indexer."),
+                    "size_bytes": _integer("On disk."),
+                },
+                "The database.",
+            ),
+            "indexer": _object(
+                {
+                    "alive": {"type": "boolean", "description": "Heard of lately."},
+                    "heartbeat": _time("When it was heard of last."),
+                    "lag": {"type": "number", "description": "Seconds since then."},
+                    "state": _text("What it does: scanning, loading, watching, waiting, stopped."),
+                    "message": _nullable(_text("What it waits for, or what went wrong.")),
+                    "holder": _text("`host:pid`."),
+                    "version": _text("Its version."),
+                    "started_at": _time("When it started."),
+                },
+                "The indexer that was heard of last; null where there never was one.",
+            )
+            | {"type": ["object", "null"]},
+            "scanned_at": _time("End of the last whole scan."),
+            "bytes_behind": _integer("On disk and not indexed yet."),
+            "jobs": _object(
+                {status.value: _integer("Number of jobs.") for status in CacheStatus}, "Jobs by cache_status."
+            ),
+        },
+        "How the database and its indexer are.",
+    ),
+    "Job": _object(
+        {
+            "id": _integer("Of the job."),
+            "root_id": _integer("Of its root."),
+            "root": _text("Name of its root."),
+            "train_id": _text("Path below the root, `./a/b`. `␛` and two hex digits: a byte that is no UTF-8."),
+            "cache_status": _text("How far it is loaded.", enum=[status.value for status in CacheStatus]),
+            "create_time": _time("Newest timestamp in a file's name."),
+            "update_time": _time("Newest modification of its files."),
+            "start_time": _time("Smallest wall_time of any event."),
+            "bytes_on_disk": _integer("Size of its files."),
+            "bytes_indexed": _integer("Bytes of them that are read."),
+            "point_count": _integer("Stored points."),
+            "missing_since": _time("Since when its files are gone."),
+            "last_error": _nullable(_text("Why its last pass failed.")),
+            "access_time": _time("When somebody looked at it last."),
+            "revision": _integer("change_counter of its last commit."),
+            "bad_records": _integer("Damaged records in its files."),
+            "bad_bytes": _integer("Bytes of them."),
+        },
+        "A train job.",
+    ),
+    "File": _object(
+        {
+            "id": _integer("Of the file."),
+            "name": _text("Escaped as train_id is."),
+            "generation": _integer("Tells files apart that had the same name one after the other."),
+            "kind": _text("What its name promises.", enum=[kind.value for kind in ShardKind]),
+            "format": _text("Which writer's.", enum=[format_.value for format_ in Format]),
+            "state": _text("What is known of it.", enum=[state.value for state in ShardState]),
+            "cursor": _integer("Bytes consumed."),
+            "size": _integer("Bytes, when last seen."),
+            "mtime_ns": _integer("Modification time, nanoseconds since the epoch."),
+            "file_id": _nullable(_text("`device:inode`.")),
+            "record_count": _integer("Good records."),
+            "bad_records": _integer("Damaged records."),
+            "bad_bytes": _integer("Bytes of them."),
+            "error_count": _integer("Stored errors."),
+            "errors": _list(
+                _object(
+                    {
+                        "offset": _integer("Where it begins, bytes."),
+                        "length": _integer("Bytes passed over."),
+                        "reason": _text("What is wrong."),
+                    },
+                    "One damage.",
+                ),
+                "The first of them.",
+            ),
+        },
+        "An event file.",
+    ),
+    "Tag": _object(
+        {
+            "id": _integer("Of the tag."),
+            "name": _text("As in the file."),
+            "plugin": _SERIES_NAMES["plugin"],
+            "data_class": _text("How it is read.", enum=[data_class.value for data_class in DataClass]),
+            "point_count": _integer("Stored points."),
+            "first_step": _nullable(_integer("Of the point loaded first.")),
+            "last_step": _nullable(_integer("Of the point loaded last.")),
+            "min_step": _nullable(_integer("Smallest.")),
+            "max_step": _nullable(_integer("Largest.")),
+            "first_wall_time": _wall_time("Of the point loaded first."),
+            "last_wall_time": _wall_time("Of the point loaded last."),
+            "max_wall_time": _wall_time("Largest."),
+            "last_value": _number("Of the point loaded last."),
+            "min_value": _number("Smallest finite."),
+            "max_value": _number("Largest finite."),
+            "nan_count": _integer("Values that are NaN."),
+            "pos_inf_count": _integer("Values that are Infinity."),
+            "neg_inf_count": _integer("Values that are -Infinity."),
+            "max_length": _integer("Longest blob sequence."),
+            "metadata": _object(
+                {
+                    "data_class": _text("As above."),
+                    "display_name": _nullable(_text("As in the file.")),
+                    "description": _nullable(_text("As in the file; Markdown.")),
+                    "plugin_content": _nullable(_text("Bytes of the plugin, base64.")),
+                },
+                "What the writer says of the tag.",
+            ),
+        },
+        "A series with its statistics.",
+    ),
+    "Series": _object(
+        {
+            **_SERIES_NAMES,
+            "total": _integer("Points of the range before thinning."),
+            "downsampled": {"type": "boolean", "description": "Whether points were left out."},
+            "step": _list({"type": "integer"}, "Steps."),
+            "wall_time": _list(_number("One."), "Seconds since the epoch, UTC; null where the file's is NaN."),
+            "value": _list(_number("One."), "Values; null where the point is no number."),
+            "x": _list(_number("One."), "Only with `x=`: what to draw over."),
+        },
+        "A curve: its columns are equally long.",
+        optional=["x"],
+    ),
+    "SeriesPage": _object({"series": _list(_ref("Series"), "One page."), "next": NEXT}, "A page of curves."),
+    "Point": _object(
+        {
+            **_SERIES_NAMES,
+            "step": _integer("Training step, signed 64-bit."),
+            "seq": _integer("How often the series went back before."),
+            "wall_time": _wall_time("When it was written."),
+            "value": _number("Null where the point is no number."),
+        },
+        "A stored point.",
+    ),
+    "JobPage": _page("Job"),
+    "FilePage": _page("File"),
+    "TagPage": _page("Tag"),
+    "PointPage": _page("Point"),
+}
+
+
+# The document ---------------------------------------------------------------------------------------------------------
+def document(version: str) -> Schema:
+    """Return the whole document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "summarydb",
+            "version": version,
+            "summary": "Train jobs, tags and points of MindSpore and TensorBoard summary files. Read-only.",
+            "description": "Times are seconds since the epoch, UTC. JSON is strict: floats that are not finite are the"
+            ' strings "NaN", "Infinity" and "-Infinity". Unknown fields are to be ignored.',
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": BASE}],
+        "paths": {route.path: {"get": _operation(route), "head": _head(route)} for route in ROUTES},
+        "components": {
+            "schemas": SCHEMAS,
+            "responses": {
+                str(status): {
+                    "description": description,
+                    "content": {"application/problem+json": {"schema": _ref("Problem")}},
+                }
+                for status, description in STATUSES.items()
+                if status != 304
+            },
+        },
+    }
+
+
+def _operation(route: Route) -> Schema:
+    errors = sorted({*ALWAYS, *route.errors})
+    return {
+        "operationId": route.name,
+        "summary": route.summary,
+        "description": route.description,
+        "parameters": [
+            *([_PATH_ID] if "{id}" in route.path else []),
+            *(_parameter(parameter) for parameter in route.parameters),
+        ],
+        "responses": {
+            "200": {
+                "description": "The answer.",
+                "content": {"application/json": {"schema": _ref(route.answer)}},
+            },
+            **({"304": {"description": STATUSES[304]}} if route.conditional else {}),
+            **{str(status): {"$ref": f"#/components/responses/{status}"} for status in errors},
+        },
+    }
+
+
+def _head(route: Route) -> Schema:
+    """The same without a body."""
+    operation = _operation(route)
+    answers: dict[str, Schema] = {"200": {"description": "As GET, without a body."}}
+    for status in operation["responses"]:
+        if status != "200":
+            answers[status] = {"description": STATUSES[int(status)]}
+    return operation | {"operationId": f"{route.name}-head", "responses": answers}
+
+
+_PATH_ID: Schema = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "A job's id, its train_id url-quoted (`.%2Fa%2Fb`), or `root:./a/b` where several roots have it.",
+    "schema": {"type": "string"},
+}
+
+
+def _parameter(parameter: Parameter) -> Schema:
+    schema: Schema
+    match parameter.kind:
+        case Kind.INTEGER:
+            schema = {"type": "integer", "format": "int64", "minimum": parameter.minimum, "maximum": parameter.maximum}
+        case Kind.CHOICE:
+            schema = {"type": "string", "enum": list(parameter.choices)}
+        case Kind.TEXT:
+            schema = {"type": "string", "maxLength": parameter.max_length}
+    if parameter.default is not None:
+        schema["default"] = parameter.default
+    if parameter.repeatable:
+        schema = {"type": "array", "items": schema, "maxItems": MAX_REPEATS}
+    return {
+        "name": parameter.name,
+        "in": "query",
+        "required": False,
+        "description": parameter.description,
+        "schema": schema,
+        **({"style": "form", "explode": True} if parameter.repeatable else {}),
+    }

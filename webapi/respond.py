@@ -1,0 +1,196 @@
+"""Answers: strict JSON, problems, cursors, entity tags, compression. Knows nothing of the database."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from http import HTTPStatus
+from itertools import chain
+from typing import Any
+
+from werkzeug.datastructures import Headers
+from werkzeug.wrappers import Request, Response
+
+from webapi.errors import Malformed
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+COMPRESS_ABOVE = 1_024
+"""Smaller bodies are sent as they are. Unit: bytes."""
+HELD_BYTES = 1 << 20
+"""A streamed answer is held back so far: one that is shorter goes out whole, and an early error as a status."""
+
+_GZIP_LEVEL = 1  # measured on points: level 5 takes three times as long for a tenth fewer bytes
+_GZIP_WINDOW = 31  # zlib's way to say: gzip, largest window
+_BARE = re.compile("-?Infinity|NaN|null")
+_MAX_CURSOR = 4 * 32_768  # characters; a key may hold a name
+
+
+# Strict JSON ----------------------------------------------------------------------------------------------------------
+def encode(value: object) -> bytes:
+    """Return `value` as JSON in UTF-8; floats that are not finite become "NaN", "Infinity", "-Infinity"."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        text = json.dumps(finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # lone surrogates have no UTF-8 but an escape
+        return json.dumps(json.loads(text), separators=(",", ":")).encode()
+
+
+def finite(value: object) -> object:
+    """Return `value` with every float that is not finite as a string."""
+    match value:
+        case float():
+            if math.isfinite(value):
+                return value
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        case dict():
+            return {key: finite(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [finite(inner) for inner in value]
+    return value
+
+
+def column(numbers: Sequence[float | None], *, null: str = "null") -> str:
+    """Return a list of numbers as JSON text, `null` (itself JSON) in place of None and NaN.
+
+    A list of numbers holds no letters but those of the bare words, so one substitution over the text makes it strict.
+    """
+    text = json.dumps(numbers, separators=(",", ":"))
+    if "n" not in text and "N" not in text:
+        return text
+
+    def word(match: re.Match[str]) -> str:
+        return null if match.group() in {"null", "NaN"} else f'"{match.group()}"'
+
+    return _BARE.sub(word, text)
+
+
+# Cursors --------------------------------------------------------------------------------------------------------------
+def cursor(view: str, *key: float | str | None) -> str:
+    """Return the opaque text that `position` reads: the last row's sort key in the list `view`."""
+    return base64.urlsafe_b64encode(encode([view, *key])).rstrip(b"=").decode()
+
+
+class Small(int):
+    """The kind of an integer in a cursor that a database holds in 32 bits: an id, a seq."""
+
+
+def position(text: str, view: str, *kinds: type | tuple[type, ...]) -> list[Any]:
+    """Return the key in a cursor of the list `view`, each part of its kind; Malformed names `after`.
+
+    Integers are signed 64-bit (`Small`: not negative, 32-bit), floats finite, text free of what a database cannot hold.
+    """
+    wrong = Malformed("after", "is no cursor of this list: take `next` of an earlier page, with the same sort")
+    if len(text) > _MAX_CURSOR or not re.fullmatch("[A-Za-z0-9_-]+", text, re.ASCII):
+        raise wrong
+    try:
+        found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), parse_constant=_refuse)
+    except (ValueError, binascii.Error, RecursionError) as e:
+        raise wrong from e
+    if not isinstance(found, list) or len(found) != len(kinds) + 1 or found[0] != view:
+        raise wrong
+    for value, kind in zip(found[1:], kinds, strict=True):
+        small = kind is Small or (isinstance(kind, tuple) and Small in kind)
+        if isinstance(value, bool) or not (isinstance(value, kind) or (small and isinstance(value, int))):
+            raise wrong
+        if small and isinstance(value, int) and not 0 <= value < 2**31:
+            raise wrong
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise wrong
+        if isinstance(value, float) and not math.isfinite(value):
+            raise wrong
+        if isinstance(value, str) and re.search("[\x00\ud800-\udfff]", value):
+            raise wrong
+    return found[1:]
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(constant)
+
+
+# Problems -------------------------------------------------------------------------------------------------------------
+def problem(status: int, detail: str, *, parameter: str | None = None, headers: Headers | None = None) -> Response:
+    """Return the one shape of every error. Source: RFC 9457."""
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if parameter is not None:
+        body["parameter"] = parameter
+    answer = Response(encode(body), status, content_type=PROBLEM, headers=headers)
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+# Entity tags ----------------------------------------------------------------------------------------------------------
+def entity_tag(request: Request, *facts: object) -> str:
+    """Return a strong tag for the answer to `request`: of the facts it derives from, its address and its encoding."""
+    query = request.environ.get("QUERY_STRING", "")
+    digest = hashlib.blake2b(repr((*facts, request.path, query)).encode("utf-8", "replace"), digest_size=12)
+    return digest.hexdigest() + ("-gzip" if takes_gzip(request) else "")
+
+
+def tagged(response: Response, tag: str) -> Response:
+    """Set `tag`, and have caches ask before every use."""
+    response.set_etag(tag)
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+# Bodies ---------------------------------------------------------------------------------------------------------------
+def stream(chunks: Iterator[bytes]) -> Response:
+    """Return an answer of `chunks`: whole where it is short, else sent as it is made.
+
+    Errors before the first HELD_BYTES raise here, where they can still become a status; a later one cuts the
+    connection, and the JSON with it.
+    """
+    held: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        held.append(chunk)
+        size += len(chunk)
+        if size >= HELD_BYTES:
+            return Response(chain(held, chunks), content_type=JSON)
+    return Response(b"".join(held), content_type=JSON)
+
+
+def takes_gzip(request: Request) -> bool:
+    """Tell whether the client takes gzip at least as gladly as no encoding."""
+    accepted = request.accept_encodings
+    return bool(accepted["gzip"] > 0 and accepted["gzip"] >= accepted["identity"])
+
+
+def compress(response: Response, request: Request) -> Response:
+    """Compress the body where the client takes it and it is worth it."""
+    response.vary.add("Accept-Encoding")
+    if not takes_gzip(request) or response.direct_passthrough or "Content-Encoding" in response.headers:
+        return response
+    if response.is_streamed:
+        response.response = _gzip(response.iter_encoded())
+        response.headers.pop("Content-Length", None)
+    else:
+        body = response.get_data()
+        if len(body) <= COMPRESS_ABOVE:
+            return response
+        response.set_data(b"".join(_gzip([body])))
+    response.headers["Content-Encoding"] = "gzip"
+    return response
+
+
+def _gzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
+    for chunk in chunks:
+        if packed := packer.compress(chunk):
+            yield packed
+    yield packer.flush()

@@ -1,0 +1,554 @@
+"""REST v1: parse the query string, query, render. Every route is declared in ROUTES, which the document shows too."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import tempfile
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from types import NoneType
+from typing import BinaryIO
+
+from sqlalchemy import Connection, Engine
+from werkzeug.wrappers import Response
+
+from indexer import text as names
+from indexer.config import Config
+from indexer.db.engine import read_only
+from indexer.db.schema import REVISION
+from indexer.types import CacheStatus, DataClass
+from webapi import queries, respond
+from webapi.parameters import MAX_NAME, Kind, Parameter, Values
+
+BASE = "/api/v1"
+MAX_LIMIT = 10_000
+DEFAULT_LIMIT = 100
+DEFAULT_POINTS = 1_000
+MAX_POINTS = 1_000_000
+ALIVE_SECONDS = 30.0
+"""An indexer that was not heard of for longer counts as gone."""
+STREAM_POINTS = 20_000
+"""Points of a streamed series read at once: one transaction, so that no slow client holds a snapshot open."""
+STREAM_BYTES = 1 << 18
+"""JSON of whole series made in one transaction before it is sent."""
+
+Ask = Callable[[dict[str, object]], None]
+"""Takes a wish to the indexer: `{"ask": "access", "jobs": [id, ...]}` says that people look at these jobs. It must
+neither block nor raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What every request shares; nothing of it changes."""
+
+    config: Config
+    engine: Engine  # cannot write: indexer.db.engine.open_reader
+    version: str
+    ask: Ask | None = None
+    now: Callable[[], float] = time.time
+
+    def tell(self, jobs: Sequence[queries.JobRef]) -> None:
+        """Tell the indexer, where there is one to ask, that people look at these jobs."""
+        if self.ask is not None and jobs:
+            self.ask({"ask": "access", "jobs": [job.id for job in jobs]})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of the API: where it is, what it takes, what it answers."""
+
+    path: str  # below BASE, as OpenAPI writes it
+    name: str
+    summary: str
+    description: str
+    parameters: tuple[Parameter, ...]
+    answer: str  # name of a schema in webapi.openapi
+    errors: tuple[int, ...]  # beside those of every route
+    conditional: bool = True  # answers carry an entity tag
+
+
+# Parameters -----------------------------------------------------------------------------------------------------------
+LIMIT = Parameter("limit", Kind.INTEGER, "How many items at most.", default=DEFAULT_LIMIT, minimum=1, maximum=MAX_LIMIT)
+AFTER = Parameter(
+    "after", Kind.TEXT, "`next` of the page before: go on behind it. With the same sort and filters.", max_length=2**17
+)
+JOB = Parameter(
+    "job",
+    Kind.TEXT,
+    "A job: its id, its train_id (`./a/b`), or `root:./a/b` where several roots have it. Absent: all jobs.",
+    repeatable=True,
+    max_length=MAX_NAME,
+)
+TAG = Parameter("tag", Kind.TEXT, "Name of a tag. Absent: all tags.", repeatable=True, max_length=MAX_NAME)
+PLUGIN = Parameter("plugin", Kind.TEXT, "Only this plugin, for instance `scalars`.")
+FROM_STEP = Parameter("from_step", Kind.INTEGER, "Smallest step, included.")
+TO_STEP = Parameter("to_step", Kind.INTEGER, "Largest step, included.")
+JOB_FILTERS = (
+    Parameter("root", Kind.TEXT, "Only jobs of the root with this name."),
+    Parameter(
+        "q",
+        Kind.TEXT,
+        "Only jobs whose train_id holds this text; upper and lower case alike (on SQLite in ASCII letters only).",
+    ),
+    Parameter(
+        "cache_status", Kind.CHOICE, "Only jobs in this state.", choices=tuple(status.value for status in CacheStatus)
+    ),
+    Parameter("plugin", Kind.TEXT, "Only jobs that have a tag of this plugin."),
+    Parameter(
+        "sort",
+        Kind.CHOICE,
+        "Column to sort by, descending with `-` before it. NULL comes last either way, and ids decide between equals.",
+        default="-update_time",
+        choices=tuple(sign + name for name in queries.SORTS for sign in ("", "-")),
+    ),
+    LIMIT,
+    AFTER,
+)
+
+
+def _restarts(default: str) -> Parameter:
+    return Parameter(
+        "restarts",
+        Kind.CHOICE,
+        "`current` leaves out points that a later file or session start superseded, `all` shows them.",
+        default=default,
+        choices=("current", "all"),
+    )
+
+
+# Routes ---------------------------------------------------------------------------------------------------------------
+HEALTH = Route(
+    "/health",
+    "health",
+    "Is it well",
+    "Whether the database can be read, what its indexer does, and how many jobs are loaded. `status` is `ok` while the"
+    " database can be read, also where no indexer runs.",
+    (),
+    "Health",
+    (),
+    conditional=False,
+)
+JOBS = Route("/jobs", "jobs", "List jobs", "Train jobs, newest first.", JOB_FILTERS, "JobPage", ())
+JOB_DETAIL = Route("/jobs/{id}", "job", "One job", "A job by its id or its train_id.", (), "Job", (404,))
+JOB_FILES = Route(
+    "/jobs/{id}/files",
+    "files",
+    "Files of a job",
+    f"Event files with how far they are read and the damage in them: the first {queries.ERRORS_A_FILE} errors a file.",
+    (LIMIT, AFTER),
+    "FilePage",
+    (404,),
+)
+JOB_TAGS = Route(
+    "/jobs/{id}/tags",
+    "tags",
+    "Tags of a job",
+    "Tags with their statistics, by name. Statistics are over all stored points, superseded ones too; minimum and"
+    " maximum over finite values.",
+    (PLUGIN, Parameter("q", Kind.TEXT, "Only tags whose name holds this text; case as for jobs."), LIMIT, AFTER),
+    "TagPage",
+    (404,),
+)
+SERIES = Route(
+    "/series",
+    "series",
+    "Curves",
+    "Points of series as columns, by step, then seq. `total` counts the points of the range before thinning. Thinning"
+    " keeps the first and the last point and the extremes. A value is null where the point is no number, a wall_time"
+    " is null where the file's is NaN.",
+    (
+        JOB,
+        TAG,
+        PLUGIN,
+        Parameter(
+            "max_points",
+            Kind.INTEGER,
+            "How many points a series at most; 0: all of them, streamed.",
+            default=DEFAULT_POINTS,
+            minimum=0,
+            maximum=MAX_POINTS,
+        ),
+        FROM_STEP,
+        TO_STEP,
+        Parameter(
+            "x",
+            Kind.CHOICE,
+            "Adds a column `x` to draw over: the step, the wall_time, or seconds since the series' first wall_time.",
+            choices=("step", "wall_time", "relative"),
+        ),
+        _restarts("current"),
+        LIMIT,
+        AFTER,
+    ),
+    "SeriesPage",
+    (404,),
+)
+POINTS = Route(
+    "/points",
+    "points",
+    "Points",
+    "Every raw point, by tag id, step and seq. A page may hold fewer items than `limit`: go on while there is `next`.",
+    (JOB, TAG, PLUGIN, FROM_STEP, TO_STEP, _restarts("all"), LIMIT, AFTER),
+    "PointPage",
+    (404,),
+)
+ROUTES = (HEALTH, JOBS, JOB_DETAIL, JOB_FILES, JOB_TAGS, SERIES, POINTS)
+OF_A_JOB = {"": JOB_DETAIL, "/files": JOB_FILES, "/tags": JOB_TAGS}
+
+Answer = Response | Iterator[bytes]
+"""What a view returns: a whole response, or JSON in chunks of which the first is made already."""
+
+
+# Views ----------------------------------------------------------------------------------------------------------------
+def health(site: Site, conn: Connection) -> Response:
+    """Render `/health`."""
+    found = queries.health(conn)
+    heard = found.indexer
+    indexer = None
+    if heard is not None:
+        indexer = {
+            "alive": alive(heard, site.now()),
+            "heartbeat": heard.heartbeat,
+            "lag": max(0.0, site.now() - heard.heartbeat),
+            "state": heard.state,
+            "message": heard.message,
+            "holder": f"{heard.host}:{heard.pid}",
+            "version": heard.version,
+            "started_at": heard.started_at,
+        }
+    body = {
+        "status": "ok",
+        "version": site.version,
+        "database": {
+            "dialect": conn.dialect.name,
+            "revision": REVISION,
+            "id": found.state.database_id,
+            "change_counter": found.state.change_counter,
+            "size_bytes": found.size_bytes,
+        },
+        "indexer": indexer,
+        "scanned_at": found.scanned_at,
+        "bytes_behind": found.bytes_behind,
+        "jobs": found.jobs,
+    }
+    answer = Response(respond.encode(body), content_type=respond.JSON)
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def alive(indexer: queries.IndexerRow, now: float) -> bool:
+    """Tell whether the indexer was heard of lately and did not say good-bye."""
+    return indexer.state != "stopped" and now - indexer.heartbeat <= ALIVE_SECONDS
+
+
+def jobs_wanted(values: Values) -> queries.JobsWanted:
+    """Return the request that JOB_FILTERS describe."""
+    order = values.word("sort")
+    sort = order.removeprefix("-")
+    after = None
+    if (text := values.text("after")) is not None:
+        kind = queries.SORTS[sort]
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        key, row_id = respond.position(text, f"jobs {order}", (*kinds, NoneType), respond.Small)
+        after = (key, row_id)
+    return queries.JobsWanted(
+        limit=values.count("limit"),
+        root=values.text("root"),
+        q=values.text("q"),
+        cache_status=values.text("cache_status"),
+        plugin=values.text("plugin"),
+        sort=sort,
+        descending=order.startswith("-"),
+        after=after,
+    )
+
+
+def jobs_page(conn: Connection, values: Values) -> tuple[list[queries.JobRow], str | None]:
+    """Return a page of jobs and the cursor of the next."""
+    wanted = jobs_wanted(values)
+    rows, more = queries.jobs(conn, wanted)
+    if not more:
+        return rows, None
+    key = queries.sorted_part(getattr(rows[-1], wanted.sort))
+    return rows, respond.cursor(f"jobs {values.word('sort')}", key, rows[-1].id)
+
+
+def jobs(_site: Site, conn: Connection, values: Values) -> Response:
+    """Render `/jobs`."""
+    rows, following = jobs_page(conn, values)
+    return _page([row._asdict() for row in rows], following)
+
+
+def of_a_job(site: Site, conn: Connection, rest: str, parse: Callable[[Route], Values]) -> Response:
+    """Render `/jobs/{id}`, `/jobs/{id}/files` or `/jobs/{id}/tags`; `parse` reads the query string for the route."""
+    ref, suffix = queries.in_path(conn, rest, [suffix for suffix in OF_A_JOB if suffix])
+    route = OF_A_JOB[suffix]
+    values = parse(route)
+    site.tell([ref])
+    if route is JOB_FILES:
+        return _files(conn, ref, values)
+    if route is JOB_TAGS:
+        return _tags(conn, ref, values)
+    return Response(respond.encode(queries.job(conn, ref.id)._asdict()), content_type=respond.JSON)
+
+
+def _files(conn: Connection, ref: queries.JobRef, values: Values) -> Response:
+    after = values.text("after")
+    found, more = queries.shards(
+        conn,
+        ref.id,
+        limit=values.count("limit"),
+        after=None if after is None else respond.position(after, "files", respond.Small)[0],
+    )
+    items = []
+    for row in found:
+        errors = [{"offset": offset, "length": length, "reason": reason} for offset, length, reason in row.errors]
+        items.append(row._asdict() | {"errors": errors})
+    return _page(items, respond.cursor("files", found[-1].id) if more else None)
+
+
+def _tags(conn: Connection, ref: queries.JobRef, values: Values) -> Response:
+    after = None
+    if (text := values.text("after")) is not None:
+        name, plugin, tag_id = respond.position(text, "tags", str, str, respond.Small)
+        after = (name, plugin, tag_id)
+    wanted = queries.TagsWanted(ref.id, values.count("limit"), values.text("plugin"), values.text("q"), after)
+    found, more = queries.tags(conn, wanted)
+    following = None
+    if more:
+        last = found[-1]
+        following = respond.cursor("tags", queries.sorted_part(last.name), queries.sorted_part(last.plugin), last.id)
+    return _page([_tag(row) for row in found], following)
+
+
+def _tag(row: queries.TagRow) -> dict[str, object]:
+    item = row._asdict()
+    content = item.pop("content")
+    display_name, description = item.pop("display_name"), item.pop("description")
+    item["name"], item["plugin"] = names.show(row.name), names.show(row.plugin)
+    if row.last_value is None and row.data_class == DataClass.SCALAR and row.point_count > 0:
+        item["last_value"] = "NaN"  # stored as NULL
+    item["metadata"] = {
+        "data_class": row.data_class,
+        "display_name": None if display_name is None else names.show(display_name),
+        "description": None if description is None else names.show(description),
+        "plugin_content": None if content is None else base64.b64encode(content).decode(),
+    }
+    return item
+
+
+def points(site: Site, conn: Connection, values: Values) -> Response:
+    """Render `/points`."""
+    after = None
+    if (text := values.text("after")) is not None:
+        tag_id, step, seq = respond.position(text, "points", respond.Small, int, respond.Small)
+        after = (tag_id, step, seq)
+    limit = values.count("limit")
+    wanted = _series_wanted(values, after=None if after is None else queries.series_before(after))
+    among = queries.jobs_of(conn, wanted)
+    site.tell(among or ())
+    rows, more = queries.series(conn, wanted, among)
+    found, following = queries.points(conn, rows, _range(values), limit=limit, after=after)
+    if following is None and more:
+        following = queries.after_series(rows[-1].id)
+    series_of = {row.id: (row, names.show(row.name), names.show(row.plugin)) for row in rows}
+    items = []
+    for point in found:
+        row, tag, plugin = series_of[point.tag_id]
+        value: float | str | None = point.value
+        if value is None and row.data_class == DataClass.SCALAR:
+            value = "NaN"
+        items.append(
+            {
+                "job": row.job_id,
+                "train_id": row.train_id,
+                "tag": tag,
+                "plugin": plugin,
+                "step": point.step,
+                "seq": point.seq,
+                "wall_time": point.wall_time,
+                "value": value,
+            }
+        )
+    return _page(items, None if following is None else respond.cursor("points", *following))
+
+
+def series(site: Site, conn: Connection, values: Values) -> Iterator[bytes]:
+    """Render `/series`. The first chunk is made within the caller's transaction, the others each in their own."""
+    after = values.text("after")
+    wanted = _series_wanted(
+        values, after=None if after is None else respond.position(after, "series", respond.Small)[0]
+    )
+    among = queries.jobs_of(conn, wanted)
+    site.tell(among or ())
+    rows, more = queries.series(conn, wanted, among)
+    following = respond.cursor("series", rows[-1].id) if more else None
+    reads = _Reads(site, conn)
+    chunks = _series(reads, rows, values, following)
+    first = next(chunks)
+    reads.first = None
+    return chain([first], chunks)
+
+
+def _series_wanted(values: Values, after: int | None) -> queries.SeriesWanted:
+    return queries.SeriesWanted(
+        values.count("limit"), values.texts("job"), values.texts("tag"), values.text("plugin"), after
+    )
+
+
+def _range(values: Values) -> queries.Range:
+    return queries.Range(values.integer("from_step"), values.integer("to_step"), values.word("restarts") == "all")
+
+
+def _page(items: Sequence[object], following: str | None) -> Response:
+    return Response(respond.encode({"items": items, "next": following}), content_type=respond.JSON)
+
+
+# Curves ---------------------------------------------------------------------------------------------------------------
+class _Reads:
+    """Connections for a streamed answer: first the one of the request, then a new transaction each time."""
+
+    def __init__(self, site: Site, first: Connection) -> None:
+        self.site = site
+        self.first: Connection | None = first
+
+    @contextmanager
+    def open(self) -> Iterator[Connection]:
+        """Lend a connection. It is given back before a chunk is sent, so that no client holds a snapshot open."""
+        if self.first is not None:
+            first, self.first = self.first, None
+            yield first
+        else:
+            with read_only(self.site.engine, seconds=self.site.config.query_seconds) as conn:
+                yield conn
+
+
+def _series(reads: _Reads, rows: Sequence[queries.SeriesRow], values: Values, following: str | None) -> Iterator[bytes]:
+    """Yield the answer's text: short series together, long ones that are wanted whole in pieces."""
+    separator = '{"series":['
+    max_points, chosen, x = values.count("max_points"), _range(values), values.text("x")
+    waiting = deque(rows)
+    while waiting:
+        if _long(waiting[0], max_points):
+            yield separator.encode()
+            yield from _whole(reads, waiting.popleft(), chosen, x)
+        else:
+            texts: list[str] = []
+            size = 0
+            with reads.open() as conn:
+                while waiting and size < STREAM_BYTES and not _long(waiting[0], max_points):
+                    texts.append(_curve(conn, waiting.popleft(), max_points, chosen, x))
+                    size += len(texts[-1])
+            yield (separator + ",".join(texts)).encode()
+        separator = ","
+    if not rows:
+        yield separator.encode()
+    yield b'],"next":' + respond.encode(following) + b"}"
+
+
+def _long(row: queries.SeriesRow, max_points: int) -> bool:
+    """Tell whether a series is wanted whole and too long to hold in memory."""
+    return row.point_count > STREAM_POINTS and (max_points == 0 or max_points >= row.point_count)
+
+
+def _head(row: queries.SeriesRow) -> str:
+    facts = {
+        "job": row.job_id,
+        "train_id": row.train_id,
+        "tag": names.show(row.name),
+        "plugin": names.show(row.plugin),
+    }
+    return respond.encode(facts).decode()[:-1]
+
+
+def _curve(conn: Connection, row: queries.SeriesRow, max_points: int, chosen: queries.Range, x: str | None) -> str:
+    found = queries.curve(
+        conn,
+        row,
+        max_points=max_points,
+        from_step=chosen.first,
+        to_step=chosen.last,
+        restarts="all" if chosen.superseded else "current",
+    )
+    columns = [
+        _head(row),
+        f'"total":{found.total}',
+        f'"downsampled":{json.dumps(found.downsampled)}',
+        f'"step":{respond.column(found.step)}',
+        f'"wall_time":{respond.column(found.wall_time)}',
+        f'"value":{respond.column(found.value, null=_null(row))}',
+    ]
+    if x is not None:
+        columns.append(f'"x":{_x(row, x, found.step, found.wall_time)}')
+    return ",".join(columns) + "}"
+
+
+def _null(row: queries.SeriesRow) -> str:
+    """Return what a stored NULL is in JSON: of a scalar series NaN."""
+    return '"NaN"' if row.data_class == DataClass.SCALAR else "null"
+
+
+def _x(row: queries.SeriesRow, x: str, steps: Sequence[int], wall_times: Sequence[float | None]) -> str:
+    match x:
+        case "step":
+            return respond.column(steps)
+        case "wall_time":
+            return respond.column(wall_times)
+    origin = row.first_wall_time
+    if origin is None:
+        return respond.column([None] * len(wall_times))
+    return respond.column([None if time_ is None else time_ - origin for time_ in wall_times])
+
+
+def _whole(reads: _Reads, row: queries.SeriesRow, chosen: queries.Range, x: str | None) -> Iterator[bytes]:
+    """Yield a long series whole, in memory for one page.
+
+    JSON wants one column after the other, a page holds them all: so steps go out as they are read, and the rest waits
+    in files, NULL as NaN. `total` is what was sent. Points indexed meanwhile may be in it.
+    """
+    yield f'{_head(row).removesuffix("}")},"downsampled":false,"step":['.encode()
+    total = 0
+    after: tuple[int, int] | None = None
+    with tempfile.TemporaryFile() as steps, tempfile.TemporaryFile() as times, tempfile.TemporaryFile() as numbers:
+        while True:
+            with reads.open() as conn:
+                page = queries.page_of_points(conn, [row.id], chosen, limit=STREAM_POINTS, after=after)
+            if not page:
+                break
+            _tags, step, _seqs, wall_times, values = zip(*page, strict=True)
+            yield ("," if total else "").encode() + respond.column(step)[1:-1].encode()
+            if x == "step":
+                array("q", step).tofile(steps)
+            array("d", [math.nan if time_ is None else time_ for time_ in wall_times]).tofile(times)
+            array("d", [math.nan if value is None else value for value in values]).tofile(numbers)
+            total += len(page)
+            after = (page[-1].step, page[-1].seq)
+            if len(page) < STREAM_POINTS:
+                break
+        yield b'],"wall_time":['
+        yield from _spooled(times, respond.column)
+        yield b'],"value":['
+        yield from _spooled(numbers, lambda part: respond.column(part, null=_null(row)))
+        if x is not None:
+            yield b'],"x":['
+            if x == "step":
+                yield from _spooled(steps, respond.column, code="q")
+            else:
+                yield from _spooled(times, lambda part: _x(row, x, (), [None if math.isnan(t) else t for t in part]))
+    yield f'],"total":{total}}}'.encode()
+
+
+def _spooled(file: BinaryIO, render: Callable[[Sequence[float]], str], code: str = "d") -> Iterator[bytes]:
+    """Yield the numbers in `file` (8 bytes each, of array's type `code`) as the inside of JSON lists."""
+    file.seek(0)
+    comma = ""
+    while part := file.read(8 * STREAM_POINTS):
+        yield (comma + render(array(code, part).tolist())[1:-1]).encode()
+        comma = ","
