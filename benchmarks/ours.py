@@ -75,7 +75,7 @@ class Web:
         answer = self.connection.getresponse()
         body = answer.read()
         if answer.status != 200:
-            raise Failed(f"GET {path} answered {answer.status}: {body[:300].decode(errors='replace')}")
+            raise self.program.failed(f"GET {path} answered {answer.status}: {body[:300].decode(errors='replace')}")
         return body
 
     def ask(self, path: str, parameters: Mapping[str, object] | Sequence[tuple[str, object]] = ()) -> Any:

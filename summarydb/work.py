@@ -37,7 +37,7 @@ def index(
     """
     from indexer import log
     from indexer.db import migrate
-    from indexer.db.engine import open_engine
+    from indexer.db.engine import open_engine, settle
     from indexer.ingest.lock import writer_lock
     from indexer.ingest.watch import Indexer
 
@@ -50,7 +50,9 @@ def index(
             indexer = Indexer(config, engine, report=report)
             if ready is not None:
                 ready(indexer)
-            return indexer.run(stop, once=once)
+            outcome = indexer.run(stop, once=once)
+            settle(engine)
+            return outcome
         finally:
             engine.dispose()
 

@@ -1,8 +1,8 @@
 """Every SELECT of the web: a frozen request in, frozen rows out, a fixed number of statements each.
 
-Lists come from statistics; points are only read by `points` and `page_of_points`. Text sorts by its bytes on both
-databases (a PostgreSQL database may have any collation), and by its first `SORTED_CHARACTERS`, so that a cursor stays
-short whatever a name holds.
+Lists come from statistics; points are only read by `points` and `page_of_points`, curves by webapi.curves. Text sorts
+by its bytes on both databases (a PostgreSQL database may have any collation), and by its first `SORTED_CHARACTERS`, so
+that a cursor stays short whatever a name holds.
 """
 
 from __future__ import annotations
@@ -190,7 +190,6 @@ class SeriesRow(NamedTuple):
     point_count: int
     first_wall_time: float | None
     rolled_count: int
-    rolled_step: int | None
 
 
 class PointRow(NamedTuple):
@@ -201,16 +200,6 @@ class PointRow(NamedTuple):
     seq: int
     wall_time: float | None
     value: float | None
-
-
-class Curve(NamedTuple):
-    """Columns of a series."""
-
-    step: list[int]
-    wall_time: list[float | None]
-    value: list[float | None]
-    total: int
-    downsampled: bool
 
 
 class IndexerRow(NamedTuple):
@@ -515,23 +504,6 @@ def page_of_points(
         )
         query = query.where(~later)
     return list(map(PointRow._make, conn.execute(query.limit(limit)).all()))
-
-
-def curve(
-    conn: Connection,
-    row: SeriesRow,
-    *,
-    max_points: int,
-    from_step: int | None,
-    to_step: int | None,
-    restarts: str,
-) -> Curve:
-    """Return all points of a series; RAW VARIANT until webapi.curves is there."""
-    chosen = Range(from_step, to_step, restarts == "all")
-    page = page_of_points(conn, [row.id], chosen, limit=10_000_000)
-    return Curve(
-        [p.step for p in page], [p.wall_time for p in page], [p.value for p in page], len(page), max_points < 0
-    )
 
 
 def after_series(tag_id: int) -> tuple[int, int, int]:

@@ -25,6 +25,7 @@ from indexer.db.engine import read_only
 from indexer.db.schema import REVISION
 from indexer.types import CacheStatus, DataClass
 from webapi import queries, respond
+from webapi.curves import curve
 from webapi.parameters import MAX_NAME, Kind, Parameter, Values
 
 BASE = "/api/v1"
@@ -469,13 +470,13 @@ def _head(row: queries.SeriesRow) -> str:
 
 
 def _curve(conn: Connection, row: queries.SeriesRow, max_points: int, chosen: queries.Range, x: str | None) -> str:
-    found = queries.curve(
+    found = curve(
         conn,
         row,
-        max_points=max_points,
+        max_points=max_points or max(row.point_count, 1),
         from_step=chosen.first,
         to_step=chosen.last,
-        restarts="all" if chosen.superseded else "current",
+        restarts=chosen.superseded,
     )
     columns = [
         _head(row),

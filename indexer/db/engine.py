@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -83,6 +83,14 @@ def open_reader(url: str, *, pool_size: int = 8) -> Engine:
         conn.exec_driver_sql("BEGIN")  # one snapshot for all statements of a request
 
     return engine
+
+
+def settle(engine: Engine) -> None:
+    """Bring all commits into the SQLite file itself, as far as nobody reads older ones: it may be copied alone then."""
+    if engine.dialect.name != SQLITE:
+        return
+    with translated(), closing(engine.raw_connection()) as conn:  # not in a transaction
+        conn.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 @contextmanager

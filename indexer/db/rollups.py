@@ -203,9 +203,9 @@ def _settle(conn: Connection, tag: Rolled, new: Rows, tails: Tails, *, blind: bo
         return _Open(tag, _NONE, current), tag
     if kept is not None:
         return _Open(tag, _NONE, _sorted(_join([restarts.current(kept), current]))), tag
-    if blind or not len(current):
+    if blind or (not len(current) and tag.point_count - len(new) >= LONG):
         return None, tag
-    if _mixed(conn, tag.tag_id, restarts, new, current):
+    if not len(current) or _mixed(conn, tag.tag_id, restarts, new, current):
         return None, _read_on(conn, tag, restarts, None)[0]
     tag, old = _read_on(conn, tag, restarts, (int(current.step[0]), int(current.seq[0])))
     return _Open(tag, old, current), tag

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, text, update
@@ -52,17 +53,27 @@ def register_root(conn: Connection, root: RootConfig) -> int:
             if row.name == root.name and row.named:
                 conn.execute(update(ROOT).where(ROOT.c.id == row.id).values(path=path))
                 return int(row.id)
+        for row in known:
+            if row.name == root.name:  # had by chance: the one who chose it gets it
+                other = _free_name(root.name, {r.name for r in known})
+                conn.execute(update(ROOT).where(ROOT.c.id == row.id).values(name=other))
+        name = root.name
     else:
         for row in known:
             if row.path == path and not row.named:
                 return int(row.id)
-    taken = {row.name for row in known}
-    name, number = root.name, 1
-    while name in taken:
-        number += 1
-        name = f"{root.name}-{number}"
-    made = conn.execute(insert(ROOT).values(name=name, path=path, named=root.named).returning(ROOT.c.id))
-    return int(made.scalar_one())
+        name = _free_name(root.name, {row.name for row in known})
+    statement = insert_new(conn.dialect, ROOT).values(name=name, path=path, named=root.named).returning(ROOT.c.id)
+    made = conn.execute(statement).scalar()
+    if made is None:
+        raise Retry(f"another indexer registered a root {name} at this moment; it is looked at again")
+    return int(made)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """Return `name`, or with a number behind it where that is taken."""
+    numbered = (f"{name}-{number}" for number in count(2))
+    return name if name not in taken else next(other for other in numbered if other not in taken)
 
 
 def known_jobs(conn: Connection, root_ids: Sequence[int], *, above: int = 0) -> Sequence[Row[Any]]:
@@ -193,6 +204,12 @@ def put(conn: Connection, table: Any, keys: Sequence[str], rows: Sequence[Values
     """Insert whole rows, or update those whose `keys` exist."""
     if rows:
         _many(conn, upsert(conn.dialect, table, keys), rows)
+
+
+def cursors_of(conn: Connection, shard_ids: Sequence[int]) -> dict[int, int]:
+    """Return how far shards are read, by id."""
+    query = select(SHARD.c.id, SHARD.c.cursor).where(SHARD.c.id.in_(shard_ids))
+    return {row.id: row.cursor for row in conn.execute(query)}
 
 
 def add_errors(conn: Connection, rows: Sequence[Values]) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine
 from indexer.db import bulk, rollups, write
 from indexer.db.engine import read_only, transaction
 from indexer.decode.reader import Decoder
+from indexer.errors import Refuse, Retry
 from indexer.ingest.batch import Batch, Part
 from indexer.ingest.sequence import Arranged, Segment, TagState, arrange
 from indexer.ingest.state import Job, Shard
@@ -70,6 +71,11 @@ class Loader:
         jobs |= {job.id: job for job, _ in batch.unreadable}
         try:
             self._write(batch, jobs)
+        except Refuse as e:  # a duplicate key: ours, or of somebody who holds the lease that we lost
+            self.forget(jobs.values())
+            if self._overtaken(batch):
+                raise Retry("another indexer wrote these points; this batch is dropped and read again") from e
+            raise
         except BaseException:
             self.forget(jobs.values())
             raise
@@ -127,6 +133,14 @@ class Loader:
             jobs[job_id].start_time, jobs[job_id].last_error = row["start_time"], row["last_error"]
         for job in ended:
             job.cache_status = CacheStatus.CACHED
+
+    def _overtaken(self, batch: Batch) -> bool:
+        """Tell whether a cursor is not where the batch starts from."""
+        was: dict[int, int] = {}
+        for part in batch.parts:
+            was.setdefault(part.shard.id, part.was)
+        with transaction(self.engine) as conn:
+            return write.cursors_of(conn, list(was)) != was
 
     def _arrange(self, batch: Batch) -> tuple[Arranged, list[TagState]]:
         """Number the points of a batch. Returns its tags, too, in the order of their ids."""

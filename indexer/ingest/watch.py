@@ -126,6 +126,7 @@ class Indexer:
         if not once:
             roots = [root.config.path for root in self.roots]
             end = observe(self.hints, roots, polling=self.config.polling)
+            threading.Thread(target=self._wake_at, args=(stop,), name="stop", daemon=True).start()
         try:
             while not stop.is_set():
                 if self._patiently(stop, lambda: self._turn(stop)):
@@ -140,6 +141,11 @@ class Indexer:
                 end()
             self._leave()
         return self._outcome()
+
+    def _wake_at(self, stop: threading.Event) -> None:
+        """An idle indexer waits for news; being asked to end is some."""
+        stop.wait()
+        self.wake.set()
 
     def request(self, message: dict[str, Any]) -> None:
         """Take a wish of the web, from any thread.

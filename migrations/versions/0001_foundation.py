@@ -58,7 +58,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
         sa.ForeignKeyConstraint(["root_id"], ["roots.id"], name="fk_jobs_root_id_roots", ondelete="CASCADE"),
         sa.UniqueConstraint("root_id", "train_key", name="uq_jobs_root_id_train_key"),
-        sa.CheckConstraint("cache_status IN ('NOT_IN_CACHE', 'CACHING', 'CACHED')", name="ck_jobs_cache_status"),
+        sa.CheckConstraint("cache_status IN ('NOT_IN_CACHE', 'CACHING', 'CACHED')", name=op.f("ck_jobs_cache_status")),
     )
     op.create_index("ix_jobs_update_time", "jobs", ["update_time"])
     op.create_index("ix_jobs_revision", "jobs", ["revision"])
@@ -84,10 +84,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_shards"),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_shards_job_id_jobs", ondelete="CASCADE"),
         sa.UniqueConstraint("job_id", "name", "generation", name="uq_shards_job_id_name_generation"),
-        sa.CheckConstraint("kind IN ('summary', 'lineage', 'explain', 'graph')", name="ck_shards_kind"),
-        sa.CheckConstraint("format IN ('mindspore', 'tensorboard')", name="ck_shards_format"),
+        sa.CheckConstraint("kind IN ('summary', 'lineage', 'explain', 'graph')", name=op.f("ck_shards_kind")),
+        sa.CheckConstraint("format IN ('mindspore', 'tensorboard')", name=op.f("ck_shards_format")),
         sa.CheckConstraint(
-            "state IN ('growing', 'torn', 'done', 'dead', 'replaced', 'missing')", name="ck_shards_state"
+            "state IN ('growing', 'torn', 'done', 'dead', 'replaced', 'missing')", name=op.f("ck_shards_state")
         ),
     )
     op.create_table(
@@ -134,7 +134,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_tags"),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_tags_job_id_jobs", ondelete="CASCADE"),
         sa.UniqueConstraint("job_id", "series_key", name="uq_tags_job_id_series_key"),
-        sa.CheckConstraint("data_class IN ('unknown', 'scalar', 'tensor', 'blob_sequence')", name="ck_tags_data_class"),
+        sa.CheckConstraint(
+            "data_class IN ('unknown', 'scalar', 'tensor', 'blob_sequence')", name=op.f("ck_tags_data_class")
+        ),
     )
     op.create_index("ix_tags_name_key", "tags", ["name_key"])
     op.create_table(
@@ -157,7 +159,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tag_id", "seq", name="pk_restarts"),
         sa.ForeignKeyConstraint(["tag_id"], ["tags.id"], name="fk_restarts_tag_id_tags", ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["shard_id"], ["shards.id"], name="fk_restarts_shard_id_shards", ondelete="CASCADE"),
-        sa.CheckConstraint("cause IN ('session_start', 'new_file', 'same_file')", name="ck_restarts_cause"),
+        sa.CheckConstraint("cause IN ('session_start', 'new_file', 'same_file')", name=op.f("ck_restarts_cause")),
     )
     op.create_table(
         "tag_segments",
@@ -195,7 +197,7 @@ def upgrade() -> None:
         sa.Column("change_counter", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("scanned_at", sa.Double()),
         sa.PrimaryKeyConstraint("id", name="pk_index_state"),
-        sa.CheckConstraint("id = 1", name="ck_index_state_one_row"),
+        sa.CheckConstraint("id = 1", name=op.f("ck_index_state_one_row")),
     )
     op.bulk_insert(state, [{"id": 1, "database_id": uuid.uuid4().hex, "change_counter": 0}])
     create_views(op.get_bind().dialect.name)

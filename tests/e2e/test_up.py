@@ -181,6 +181,19 @@ def test_a_signal_ends_it_cleanly(command: str, number: signal.Signals, tmp_path
 
 
 @POSIX_ONLY
+def test_after_a_clean_end_the_file_alone_is_the_database(tmp_path: Path) -> None:
+    """Whoever copies summarydb.db, and not what SQLite keeps beside it, has every point."""
+    write_run(tmp_path / "runs", range(2))
+    with started("up", "runs", "--port", "0", cwd=tmp_path) as up:
+        eventually(lambda: steps_shown(up) == [0, 1])
+        up.process.terminate()
+        assert 0 == up.process.wait(END_SECONDS)
+    copied = tmp_path / "copied.db"
+    copied.write_bytes((tmp_path / "summarydb.db").read_bytes())
+    assert 2 == points_stored(copied)
+
+
+@POSIX_ONLY
 def test_ctrl_c_reaches_all_processes_and_is_no_error(tmp_path: Path) -> None:
     """A terminal signals the whole group, also children that were born just now: nobody shows a traceback."""
     (tmp_path / "runs").mkdir()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import Engine, inspect, text
 
 from indexer.db import migrate
 from indexer.db.engine import open_engine, transaction
+from indexer.db.migrate import NEW
 from indexer.db.schema import REVISION, VERSION_TABLE
 from indexer.errors import Refuse
+from migrations.write_new import DIALECTS, script
+from tests.conftest import Backend
 
 REVISIONS = [script.revision for script in reversed(list(ScriptDirectory(str(migrate.MIGRATIONS)).walk_revisions()))]
 VIEWS = {"v_jobs", "v_tags", "v_scalars", "v_latest"}
@@ -29,6 +34,43 @@ def test_models_equal_migrations(empty_url: str) -> None:
         command.check(migrate.config(conn))
     assert set(inspect(engine).get_view_names()) >= VIEWS
     engine.dispose()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_new_database_is_made_of_all_revisions(dialect: str) -> None:
+    """The scripts for new databases are what alembic writes today."""
+    assert script(dialect) == Path(NEW.format(dialect)).read_text(encoding="utf-8")
+
+
+def test_a_new_database_equals_a_migrated_one(backend: Backend, empty_url: str) -> None:
+    """Whether made at once or revision by revision: tables, indexes, checks and views are the same."""
+    engine = open_engine(empty_url)
+    migrate.upgrade(engine)
+    made = reflected(engine)
+    migrate.downgrade(engine, "base")
+    for revision in REVISIONS:
+        migrate.upgrade(engine, revision)
+    assert made == reflected(engine)
+    engine.dispose()
+
+
+def reflected(engine: Engine) -> object:
+    """Return everything the database says of its schema."""
+    found = inspect(engine)
+    return (
+        {
+            table: (
+                [(c["name"], str(c["type"]), c["nullable"], c["default"]) for c in found.get_columns(table)],
+                found.get_pk_constraint(table),
+                sorted(map(str, found.get_foreign_keys(table))),
+                sorted(map(str, found.get_unique_constraints(table))),
+                sorted(map(str, found.get_check_constraints(table))),
+                sorted(map(str, found.get_indexes(table))),
+            )
+            for table in found.get_table_names()
+        },
+        {view: found.get_view_definition(view) for view in found.get_view_names()},
+    )
 
 
 @pytest.mark.parametrize("revision", REVISIONS)

@@ -36,7 +36,9 @@ def _raw(number: int, wire_type: int, content: bytes) -> bytes:
 
 
 ODD_FIELDS = st.builds(_raw, st.integers(1, 20), st.sampled_from([0, 1, 2, 2, 5, 3, 4]), st.binary(max_size=12))
-LONG_VARINTS = st.sampled_from([b"\x10\x85\x80\x00", b"\x10" + b"\xff" * 9 + b"\x01", b"\x10" + b"\xff" * 10 + b"\x01"])
+LONG_VARINTS = st.sampled_from(
+    [b"\x10\x85\x80\x00", *(b"\x10" + b"\xff" * n + end for n in (9, 10) for end in (b"\x01", b"\x7f"))]
+)
 
 
 def _joined(parts: st.SearchStrategy[bytes], most: int) -> st.SearchStrategy[bytes]:
@@ -114,6 +116,58 @@ def _events(values: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
     )
 
 
+# Values that are plain, or would be but for one thing.
+ONE_THING = st.sampled_from(
+    [
+        *[b""] * 4,
+        bytes_field(1, b"again"),
+        float_field(2, 9.0),
+        float_field(3, 9.0),
+        bytes_field(8, varint_field(1, 1)),
+        bytes_field(9, b""),
+        bytes_field(7, b"node"),
+        bytes_field(7, b"\xff"),
+        varint_field(30, 1),
+        b"\x0b\x0c",  # a group
+        b"\x00",
+        b"\x15\x00",
+    ]
+)
+FLOAT, DOUBLE = struct.pack("<f", 1.25), struct.pack("<d", 0.1)
+NEAR_TENSORS = st.tuples(
+    st.sampled_from([varint_field(1, 1), varint_field(1, 2), varint_field(1, 1) * 2, varint_field(1, 3), b""]),
+    st.sampled_from(
+        [b"", b"\x12\x00", b"\x12\x00", b"\x12\x00\x12\x00", b"\x12\x02\x18\x01", b"\x12\x04\x12\x02\x08\x01"]
+    ),
+    st.sampled_from([bytes_field(field, content) for field in (4, 5, 6) for content in (FLOAT, DOUBLE, b"")]),
+    st.sampled_from([b"", b"", b"", float_field(5, 2.0), bytes_field(4, FLOAT), varint_field(3, 1)]),
+).map(lambda parts: bytes_field(8, b"".join(parts)))
+NEAR_METADATA = st.tuples(
+    st.sampled_from(
+        [b"\x0a\x09\x0a\x07scalars"] * 3 + [b"\x0a\x09\x0a\x07scalarz", b"\x0a\x0b\x0a\x07scalars\x12\x00", b""]
+    ),
+    st.sampled_from(
+        [b"", bytes_field(2, b"ascii, and long"), bytes_field(2, "ä".encode()), bytes_field(2, b"\xff" * 9)]
+    ),
+    st.sampled_from([b"", b"", bytes_field(3, b"text"), bytes_field(3, b"\xff"), bytes_field(2, b"twice")]),
+    st.sampled_from([b"", b"", varint_field(4, 1), varint_field(4, 2), varint_field(4, 5), varint_field(4, 300)]),
+).map(lambda parts: bytes_field(9, b"".join(parts)))
+
+
+def _near(format_: Format) -> st.SearchStrategy[bytes]:
+    name = NAMES.map(lambda text: bytes_field(1, text))
+    if format_ is Format.MINDSPORE:
+        parts = [name, FLOATS.map(lambda v: float_field(3, v)), ONE_THING]
+    else:
+        number = st.one_of(FLOATS.map(lambda v: float_field(2, v)), NEAR_TENSORS)
+        parts = [name, number, st.one_of(st.just(b""), NEAR_METADATA), ONE_THING]
+    value = st.tuples(*parts).map(lambda fields: bytes_field(1, b"".join(fields)))
+    summary = st.lists(value, min_size=1, max_size=2).map(lambda values: bytes_field(5, b"".join(values)))
+    clock = CLOCKS.map(lambda seconds: double_field(1, seconds))
+    step = st.one_of(STEPS.map(lambda number: varint_field(2, number)), LONG_VARINTS)
+    return st.tuples(clock, step, summary).map(b"".join)
+
+
 def _plain(format_: Format) -> st.SearchStrategy[bytes]:
     names = st.sampled_from(["loss", "lr", "acc"])
     if format_ is Format.MINDSPORE:
@@ -131,6 +185,7 @@ def _chunks(format_: Format) -> st.SearchStrategy[bytes]:
     return st.one_of(
         _plain(format_),
         _plain(format_),
+        *[_near(format_).map(frame)] * 3,
         _events(values).map(frame),
         CLOCKS.map(version),
         st.binary(max_size=30).map(frame),
@@ -165,7 +220,7 @@ def _read(path: str, format_: Format, content: bytes, cuts: list[int]) -> tuple[
     return tail.facts()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(FILES, st.lists(st.integers(0, 600), max_size=6))
 @example((Format.TENSORBOARD, records.tb_scalar("a", 1, 2, 3) + b"x" + records.tb_scalar("a", 2, 2, 3)), [40, 50, 60])
 def test_any_split_gives_the_same(file: tuple[Format, bytes], cuts: list[int]) -> None:
@@ -177,7 +232,7 @@ def test_any_split_gives_the_same(file: tuple[Format, bytes], cuts: list[int]) -
         assert expected == _read(path, format_, content, cuts)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), FILES), max_size=6), st.integers(0, 7))
 def test_the_kernel_equals_the_reference(files: list[tuple[int, tuple[Format, bytes]]], split: int) -> None:
     """Many spans of many jobs in one call give the same columns, bit for bit, the same slices and the same series."""

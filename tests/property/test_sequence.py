@@ -239,13 +239,13 @@ def test_any_batching_gives_what_the_definitions_say(history: list[Point | Start
             batch.append(item)
     if batch:
         loaded.load(batch)
-    for reference, tag in zip(references, loaded.tags, strict=True):
-        assert reference.rows(tag.id) == sorted((r for r in loaded.rows if r[0] == tag.id), key=lambda r: r[:3])
-        assert reference.kept() == {row for (tag_id, _), row in loaded.restarts.items() if tag_id == tag.id}
-        found = [row for key, row in sorted(loaded.segments.items()) if key[0] == tag.id]
+    for reference, state in zip(references, loaded.tags, strict=True):
+        assert reference.rows(state.id) == sorted((r for r in loaded.rows if r[0] == state.id), key=lambda r: r[:3])
+        assert reference.kept() == {row for (tag_id, _), row in loaded.restarts.items() if tag_id == state.id}
+        found = [row for key, row in sorted(loaded.segments.items()) if key[0] == state.id]
         assert reference.segments() == found
         if reference.points:
-            assert reference.statistics() == {name: getattr(tag, name) for name in reference.statistics()}
+            assert reference.statistics() == {name: getattr(state, name) for name in reference.statistics()}
 
 
 @given(

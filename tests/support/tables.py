@@ -22,9 +22,9 @@ _BUCKET = ", ".join(
 )
 
 _TAG_COLUMNS = (
-    "series_key, name_key, data_class, metadata, content, display_name, description, point_count, first_step, last_step, "
-    "min_step, max_step, first_wall_time, last_wall_time, max_wall_time, last_value, min_value, max_value, nan_count, "
-    "pos_inf_count, neg_inf_count, max_length, seq, segments, rolled_count, rolled_step"
+    "series_key, name_key, data_class, metadata, content, display_name, description, point_count, first_step, "
+    "last_step, min_step, max_step, first_wall_time, last_wall_time, max_wall_time, last_value, min_value, max_value, "
+    "nan_count, pos_inf_count, neg_inf_count, max_length, seq, segments, rolled_count, rolled_step"
 )
 _SHARD_COLUMNS = (
     "kind, format, cursor, size, fingerprint, tail, state, record_count, bad_records, bad_bytes, lost_since"

@@ -1,0 +1,238 @@
+CREATE TABLE summarydb_version (
+    version_num VARCHAR(32) NOT NULL,
+    CONSTRAINT summarydb_version_pkc PRIMARY KEY (version_num)
+);
+
+CREATE TABLE roots (
+    id SERIAL NOT NULL,
+    name TEXT NOT NULL,
+    path TEXT NOT NULL,
+    named BOOLEAN DEFAULT false NOT NULL,
+    CONSTRAINT pk_roots PRIMARY KEY (id),
+    CONSTRAINT uq_roots_name UNIQUE (name)
+);
+
+CREATE TABLE jobs (
+    id SERIAL NOT NULL,
+    root_id INTEGER NOT NULL,
+    train_id TEXT NOT NULL,
+    train_key BYTEA NOT NULL,
+    cache_status TEXT DEFAULT 'NOT_IN_CACHE' NOT NULL,
+    create_time DOUBLE PRECISION,
+    update_time DOUBLE PRECISION,
+    start_time DOUBLE PRECISION,
+    bytes_on_disk BIGINT DEFAULT 0 NOT NULL,
+    bytes_indexed BIGINT DEFAULT 0 NOT NULL,
+    point_count BIGINT DEFAULT 0 NOT NULL,
+    missing_since DOUBLE PRECISION,
+    last_error TEXT,
+    access_time DOUBLE PRECISION,
+    revision BIGINT DEFAULT 0 NOT NULL,
+    lease_owner INTEGER,
+    lease_generation INTEGER DEFAULT 0 NOT NULL,
+    lease_expires DOUBLE PRECISION,
+    CONSTRAINT pk_jobs PRIMARY KEY (id),
+    CONSTRAINT fk_jobs_root_id_roots FOREIGN KEY(root_id) REFERENCES roots (id) ON DELETE CASCADE,
+    CONSTRAINT uq_jobs_root_id_train_key UNIQUE (root_id, train_key),
+    CONSTRAINT ck_jobs_cache_status CHECK (cache_status IN ('NOT_IN_CACHE', 'CACHING', 'CACHED'))
+);
+
+CREATE INDEX ix_jobs_update_time ON jobs (update_time);
+
+CREATE INDEX ix_jobs_revision ON jobs (revision);
+
+CREATE TABLE shards (
+    id SERIAL NOT NULL,
+    job_id INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    generation INTEGER DEFAULT 0 NOT NULL,
+    kind TEXT NOT NULL,
+    format TEXT NOT NULL,
+    cursor BIGINT DEFAULT 0 NOT NULL,
+    size BIGINT DEFAULT 0 NOT NULL,
+    mtime_ns BIGINT DEFAULT 0 NOT NULL,
+    file_id TEXT,
+    fingerprint BYTEA,
+    tail BYTEA,
+    state TEXT DEFAULT 'growing' NOT NULL,
+    record_count BIGINT DEFAULT 0 NOT NULL,
+    bad_records BIGINT DEFAULT 0 NOT NULL,
+    bad_bytes BIGINT DEFAULT 0 NOT NULL,
+    lost_since BIGINT,
+    CONSTRAINT pk_shards PRIMARY KEY (id),
+    CONSTRAINT fk_shards_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE,
+    CONSTRAINT uq_shards_job_id_name_generation UNIQUE (job_id, name, generation),
+    CONSTRAINT ck_shards_kind CHECK (kind IN ('summary', 'lineage', 'explain', 'graph')),
+    CONSTRAINT ck_shards_format CHECK (format IN ('mindspore', 'tensorboard')),
+    CONSTRAINT ck_shards_state CHECK (state IN ('growing', 'torn', 'done', 'dead', 'replaced', 'missing'))
+);
+
+CREATE TABLE shard_errors (
+    shard_id INTEGER NOT NULL,
+    "offset" BIGINT NOT NULL,
+    length BIGINT NOT NULL,
+    reason TEXT NOT NULL,
+    CONSTRAINT pk_shard_errors PRIMARY KEY (shard_id, "offset"),
+    CONSTRAINT fk_shard_errors_shard_id_shards FOREIGN KEY(shard_id) REFERENCES shards (id) ON DELETE CASCADE
+);
+
+CREATE TABLE tags (
+    id SERIAL NOT NULL,
+    job_id INTEGER NOT NULL,
+    plugin TEXT NOT NULL,
+    name TEXT NOT NULL,
+    series_key BYTEA NOT NULL,
+    name_key BIGINT NOT NULL,
+    data_class TEXT DEFAULT 'unknown' NOT NULL,
+    metadata BYTEA,
+    content BYTEA,
+    display_name TEXT,
+    description TEXT,
+    point_count BIGINT DEFAULT 0 NOT NULL,
+    first_step BIGINT,
+    last_step BIGINT,
+    min_step BIGINT,
+    max_step BIGINT,
+    first_wall_time DOUBLE PRECISION,
+    last_wall_time DOUBLE PRECISION,
+    max_wall_time DOUBLE PRECISION,
+    last_value DOUBLE PRECISION,
+    min_value DOUBLE PRECISION,
+    max_value DOUBLE PRECISION,
+    nan_count BIGINT DEFAULT 0 NOT NULL,
+    pos_inf_count BIGINT DEFAULT 0 NOT NULL,
+    neg_inf_count BIGINT DEFAULT 0 NOT NULL,
+    max_length INTEGER DEFAULT 0 NOT NULL,
+    seq INTEGER DEFAULT 0 NOT NULL,
+    segments INTEGER DEFAULT 0 NOT NULL,
+    CONSTRAINT pk_tags PRIMARY KEY (id),
+    CONSTRAINT fk_tags_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE,
+    CONSTRAINT uq_tags_job_id_series_key UNIQUE (job_id, series_key),
+    CONSTRAINT ck_tags_data_class CHECK (data_class IN ('unknown', 'scalar', 'tensor', 'blob_sequence'))
+);
+
+CREATE INDEX ix_tags_name_key ON tags (name_key);
+
+CREATE TABLE tensor_points (
+    tag_id INTEGER NOT NULL,
+    step BIGINT NOT NULL,
+    seq INTEGER NOT NULL,
+    wall_time DOUBLE PRECISION,
+    value DOUBLE PRECISION,
+    CONSTRAINT pk_tensor_points PRIMARY KEY (tag_id, step, seq)
+);
+
+CREATE TABLE restarts (
+    tag_id INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    step BIGINT NOT NULL,
+    shard_id INTEGER NOT NULL,
+    cause TEXT NOT NULL,
+    CONSTRAINT pk_restarts PRIMARY KEY (tag_id, seq),
+    CONSTRAINT fk_restarts_tag_id_tags FOREIGN KEY(tag_id) REFERENCES tags (id) ON DELETE CASCADE,
+    CONSTRAINT fk_restarts_shard_id_shards FOREIGN KEY(shard_id) REFERENCES shards (id) ON DELETE CASCADE,
+    CONSTRAINT ck_restarts_cause CHECK (cause IN ('session_start', 'new_file', 'same_file'))
+);
+
+CREATE TABLE tag_segments (
+    tag_id INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL,
+    shard_id INTEGER NOT NULL,
+    first_step BIGINT NOT NULL,
+    last_step BIGINT NOT NULL,
+    first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    count BIGINT NOT NULL,
+    CONSTRAINT pk_tag_segments PRIMARY KEY (tag_id, ordinal),
+    CONSTRAINT fk_tag_segments_tag_id_tags FOREIGN KEY(tag_id) REFERENCES tags (id) ON DELETE CASCADE,
+    CONSTRAINT fk_tag_segments_shard_id_shards FOREIGN KEY(shard_id) REFERENCES shards (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_tag_segments_shard_id ON tag_segments (shard_id);
+
+CREATE TABLE indexers (
+    id SERIAL NOT NULL,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    version TEXT NOT NULL,
+    started_at DOUBLE PRECISION NOT NULL,
+    heartbeat DOUBLE PRECISION NOT NULL,
+    state TEXT NOT NULL,
+    message TEXT,
+    CONSTRAINT pk_indexers PRIMARY KEY (id)
+);
+
+CREATE TABLE index_state (
+    id INTEGER NOT NULL,
+    database_id TEXT NOT NULL,
+    change_counter BIGINT DEFAULT 0 NOT NULL,
+    scanned_at DOUBLE PRECISION,
+    CONSTRAINT pk_index_state PRIMARY KEY (id),
+    CONSTRAINT ck_index_state_one_row CHECK (id = 1)
+);
+
+INSERT INTO index_state (id, database_id, change_counter) VALUES (1, 'new', 0);
+
+CREATE VIEW v_jobs AS
+        SELECT j.train_id AS job, r.name AS root, j.cache_status, j.point_count, j.bytes_on_disk, j.bytes_indexed,
+               j.create_time, CASE WHEN j.create_time BETWEEN -62135596800.0 AND 253402300799.0 THEN to_timestamp(j.create_time) END AS created, j.update_time, CASE WHEN j.update_time BETWEEN -62135596800.0 AND 253402300799.0 THEN to_timestamp(j.update_time) END AS updated,
+               j.start_time, CASE WHEN j.start_time BETWEEN -62135596800.0 AND 253402300799.0 THEN to_timestamp(j.start_time) END AS started, j.missing_since, j.last_error,
+               (SELECT count(*) FROM tags t WHERE t.job_id = j.id) AS tag_count,
+               (SELECT coalesce(sum(s.bad_records), 0) FROM shards s WHERE s.job_id = j.id) AS bad_records,
+               j.id AS job_id, j.root_id
+        FROM jobs j JOIN roots r ON r.id = j.root_id;
+
+CREATE VIEW v_tags AS
+        SELECT j.train_id AS job, t.name AS tag, t.plugin, t.data_class, t.display_name, t.description, t.point_count,
+               t.first_step, t.last_step, t.min_step, t.max_step, t.first_wall_time, t.last_wall_time, t.max_wall_time,
+               CASE WHEN t.last_wall_time BETWEEN -62135596800.0 AND 253402300799.0 THEN to_timestamp(t.last_wall_time) END AS last_time, t.last_value, t.min_value, t.max_value,
+               t.nan_count, t.pos_inf_count, t.neg_inf_count, t.max_length, t.job_id, t.id AS tag_id
+        FROM tags t JOIN jobs j ON j.id = t.job_id;
+
+CREATE VIEW v_scalars AS
+        SELECT j.train_id AS job, t.name AS tag, p.step, p.wall_time, CASE WHEN p.wall_time BETWEEN -62135596800.0 AND 253402300799.0 THEN to_timestamp(p.wall_time) END AS time, p.value,
+               t.job_id, p.tag_id, p.seq
+        FROM jobs j JOIN tags t ON t.job_id = j.id JOIN tensor_points p ON p.tag_id = t.id
+        WHERE t.data_class = 'scalar' AND NOT EXISTS (SELECT 1 FROM restarts r WHERE r.tag_id = p.tag_id AND r.seq > p.seq AND r.step <= p.step
+    AND r.cause IN ('new_file', 'session_start'));
+
+CREATE VIEW v_latest AS
+        SELECT j.train_id AS job, t.name AS tag, p.step, p.wall_time, CASE WHEN p.wall_time BETWEEN -62135596800.0 AND 253402300799.0 THEN to_timestamp(p.wall_time) END AS time, p.value,
+               t.job_id, p.tag_id, p.seq
+        FROM jobs j JOIN tags t ON t.job_id = j.id JOIN tensor_points p ON p.tag_id = t.id
+        WHERE t.data_class = 'scalar' AND (p.step, p.seq) = (
+            SELECT q.step, q.seq FROM tensor_points q WHERE q.tag_id = t.id AND NOT EXISTS (SELECT 1 FROM restarts r WHERE r.tag_id = q.tag_id AND r.seq > q.seq AND r.step <= q.step
+    AND r.cause IN ('new_file', 'session_start'))
+            ORDER BY q.step DESC, q.seq DESC LIMIT 1);
+
+INSERT INTO summarydb_version (version_num) VALUES ('0001') RETURNING summarydb_version.version_num;
+
+CREATE TABLE point_rollups (
+    tag_id INTEGER NOT NULL,
+    level INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL,
+    count BIGINT NOT NULL,
+    first_step BIGINT NOT NULL,
+    first_seq INTEGER NOT NULL,
+    first_wall_time DOUBLE PRECISION,
+    first_value DOUBLE PRECISION,
+    last_step BIGINT NOT NULL,
+    last_seq INTEGER NOT NULL,
+    last_wall_time DOUBLE PRECISION,
+    last_value DOUBLE PRECISION,
+    min_step BIGINT,
+    min_seq INTEGER,
+    min_wall_time DOUBLE PRECISION,
+    min_value DOUBLE PRECISION,
+    max_step BIGINT,
+    max_seq INTEGER,
+    max_wall_time DOUBLE PRECISION,
+    max_value DOUBLE PRECISION,
+    CONSTRAINT pk_point_rollups PRIMARY KEY (tag_id, level, ordinal)
+);
+
+ALTER TABLE tags ADD COLUMN rolled_count BIGINT DEFAULT 0 NOT NULL;
+
+ALTER TABLE tags ADD COLUMN rolled_step BIGINT;
+
+UPDATE summarydb_version SET version_num='0002' WHERE summarydb_version.version_num = '0001';
