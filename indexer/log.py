@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger, Processor
@@ -19,7 +19,7 @@ def configure(*, verbose: bool = False, json: bool = False) -> None:
 
 def get() -> FilteringBoundLogger:
     """Return a logger; event = past-tense verb, facts as fields, one line a batch, never one a record."""
-    return _Late()  # type: ignore[return-value]  # it becomes one at its first line
+    return cast("FilteringBoundLogger", _Late())
 
 
 class _Late:
@@ -43,13 +43,15 @@ def _set_up() -> None:
     ]
     renderer: Processor
     if _wanted["json"]:
-        shared.append(structlog.processors.dict_tracebacks)
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # they hold passwords
+        shared.append(structlog.processors.ExceptionRenderer(tracebacks))
         renderer = structlog.processors.JSONRenderer()
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if _wanted["verbose"] else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is then: tests put their own there
         cache_logger_on_first_use=False,
     )

@@ -17,7 +17,7 @@ _SHOW = re.compile("␛(␛|[0-9a-f]{2})")
 
 def store(name: str) -> str:
     """Return `name` as both databases can hold it. Lone surrogates outside U+DC80..DCFF become U+FFFD."""
-    return _STORE.sub(_escape, name)
+    return _STORE.sub(_escape, name) if _STORE.search(name) else name
 
 
 def show(stored: str) -> str:

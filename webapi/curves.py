@@ -19,7 +19,7 @@ from indexer.types import RestartCause
 
 BUCKET = 64  # points of a bucket of level 0, and
 FAN = 8  # buckets in one of the next level: as indexer.db.rollups writes them
-RAW_FACTOR = 12  # a range of up to so many times `max_points` is thinned from rows; buckets would leave too few points
+RAW_FACTOR = 8  # a range of up to so many times `max_points` is thinned from rows; buckets would leave too few points
 PAGE_POINTS = 20_000  # rows in memory at once
 
 Point = tuple[int, int, float | None, float | None]
@@ -79,7 +79,7 @@ def curve(
     whole = span.whole_buckets(tag.rolled_count // BUCKET)
     if whole is not None:
         start, stop, first, last = whole
-        before, left = span.raw(below=first[:2])
+        before, left = span.raw(below=first[:2]) if from_step is not None else (0, iter(()))
         behind, right = span.raw(above=last[:2])
         total = before + (stop - start) * BUCKET + behind
         if total > max_points * RAW_FACTOR:
@@ -125,7 +125,7 @@ class _Span:
         self.mixed_from: int | None = back if everything else None
         if back is not None and not everything:
             self.condition = (
-                " AND NOT EXISTS (SELECT 1 FROM restarts r WHERE r.tag_id = p.tag_id AND r.seq > p.seq"
+                " AND NOT EXISTS (SELECT 1 FROM restarts r WHERE r.tag_id = p.tag_id AND r.seq > p.seq"  # noqa: S608
                 f" AND r.step <= p.step AND r.{_SUPERSEDES})"
             )
 
@@ -150,23 +150,26 @@ class _Span:
             page = self.page(PAGE_POINTS, above=page[-1][:2], below=below) if len(page) == PAGE_POINTS else []
 
     def whole_buckets(self, count: int) -> tuple[int, int, Point, Point] | None:
-        """Return the ordinals [start, stop) of the buckets of level 0 that lie in the range, their first and last point.
+        """Return ordinals [start, stop) of the buckets of level 0 that lie in the range, their first and last point.
 
         count: how many buckets there are. None where none lies in the range.
         """
         high = self.high
         if self.mixed_from is not None:
             high = self.mixed_from - 1 if high is None else min(high, self.mixed_from - 1)
-        start = 0 if self.low is None else self._ordinal("first_step <", self.low, count)
-        stop = count if high is None else self._ordinal("last_step <=", high, count)
+        start = 0 if self.low is None else self._ordinal("last_step <", "first_step <", self.low, count)
+        stop = count if high is None else self._ordinal("last_step <=", "last_step <=", high, count)
         if start >= stop:
             return None
         query = f"SELECT {_ENDS} FROM point_rollups WHERE tag_id = :tag AND level = 0 AND ordinal = :at"  # noqa: S608
         [first], [last] = self._rows(query, at=start), self._rows(query, at=stop - 1)
         return start, stop, first[_LOW], last[_HIGH]
 
-    def _ordinal(self, condition: str, step: int, count: int) -> int:
-        """Return how many of `count` buckets of level 0 meet a condition that holds for the first ones, from above."""
+    def _ordinal(self, above: str, condition: str, step: int, count: int) -> int:
+        """Return how many of `count` buckets of level 0 meet a condition that holds for the first ones.
+
+        Goes down from the highest level: what a bucket meets `above` level 0, all below it meet.
+        """
         level = 0
         while count // FAN ** (level + 1):
             level += 1
@@ -175,7 +178,7 @@ class _Span:
             at *= FAN
             query = (
                 "SELECT count(*) FROM point_rollups WHERE tag_id = :tag AND level = :level "  # noqa: S608
-                f"AND ordinal >= :at AND ordinal < :stop AND {condition} :step"
+                f"AND ordinal >= :at AND ordinal < :stop AND {above if depth else condition} :step"
             )
             stop = min(at + FAN, count // FAN**depth)
             at += self._rows(query, level=depth, at=at, stop=stop, step=step)[0][0]
@@ -266,7 +269,7 @@ def _narrow(
     highs: dict[int, Point],
     others: dict[int, Point],
 ) -> None:
-    """Let points or buckets of a group compete for its lowest and highest finite point; of equal ones the first wins."""
+    """Let points or buckets of a group compete for its lowest and highest finite point; of equal ones, first wins."""
     if weight == 1:
         finite = [row for row in rows if row[3] is not None and math.isfinite(row[3])]
     else:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from operator import attrgetter
 from types import NoneType
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from sqlalchemy import Connection, Engine
 from werkzeug.wrappers import Response
@@ -326,23 +327,38 @@ def _tags(conn: Connection, ref: queries.JobRef, values: Values) -> Response:
     if more:
         last = found[-1]
         following = respond.cursor("tags", queries.sorted_part(last.name), queries.sorted_part(last.plugin), last.id)
-    return _page([_tag(row) for row in found], following)
+    body = respond.encode_finite({"items": _tag_items(found), "next": following})
+    return Response(body, content_type=respond.JSON)
 
 
-def _tag(row: queries.TagRow) -> dict[str, object]:
-    item = row._asdict()
-    content = item.pop("content")
-    display_name, description = item.pop("display_name"), item.pop("description")
-    item["name"], item["plugin"] = names.show(row.name), names.show(row.plugin)
-    if row.last_value is None and row.data_class == DataClass.SCALAR and row.point_count > 0:
-        item["last_value"] = "NaN"  # stored as NULL
-    item["metadata"] = {
-        "data_class": row.data_class,
-        "display_name": None if display_name is None else names.show(display_name),
-        "description": None if description is None else names.show(description),
-        "plugin_content": None if content is None else base64.b64encode(content).decode(),
+_IN_METADATA = ("content", "display_name", "description")
+_SHOWN = tuple(name for name in queries.TagRow._fields if name not in _IN_METADATA)
+_shown: Callable[[queries.TagRow], tuple[object, ...]] = attrgetter(*_SHOWN)
+
+
+def _tag_items(rows: Sequence[queries.TagRow]) -> list[dict[str, object]]:
+    """Return tags as JSON shows them; ten thousand are common, so what is rare is looked for once a page."""
+    items: list[dict[str, object]] = [dict(zip(_SHOWN, _shown(row), strict=True)) for row in rows]
+    plain = {
+        data_class.value: {"data_class": data_class, "display_name": None, "description": None, "plugin_content": None}
+        for data_class in DataClass
     }
-    return item
+    infinite = any(math.inf in column or -math.inf in column for column in zip(*rows, strict=True))
+    for item, row in zip(items, rows, strict=True):
+        if names.ESCAPE in row.name or names.ESCAPE in row.plugin:
+            item["name"], item["plugin"] = names.show(row.name), names.show(row.plugin)
+        if row.last_value is None and row.data_class == DataClass.SCALAR and row.point_count > 0:
+            item["last_value"] = "NaN"  # stored as NULL
+        if row.content is None and row.display_name is None and row.description is None:
+            item["metadata"] = plain[row.data_class]
+        else:
+            item["metadata"] = {
+                "data_class": row.data_class,
+                "display_name": None if row.display_name is None else names.show(row.display_name),
+                "description": None if row.description is None else names.show(row.description),
+                "plugin_content": None if row.content is None else base64.b64encode(row.content).decode(),
+            }
+    return [cast("dict[str, object]", respond.finite(item)) for item in items] if infinite else items
 
 
 def points(site: Site, conn: Connection, values: Values) -> Response:

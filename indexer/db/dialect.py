@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Dialect, Table
+from sqlalchemy import Connection, Dialect, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
@@ -55,6 +55,12 @@ def upsert(dialect: Dialect, table: Table, keys: Iterable[str], *, update: Itera
 def insert_new(dialect: Dialect, table: Table) -> Any:
     """Return `INSERT ... ON CONFLICT DO NOTHING`."""
     return (postgresql.insert if dialect.name == POSTGRESQL else sqlite.insert)(table).on_conflict_do_nothing()
+
+
+def take_turns(conn: Connection, key: int) -> None:
+    """Until the transaction ends, keep out others that ask with the same key. On SQLite its lock does that already."""
+    if conn.dialect.name == POSTGRESQL:
+        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({key:d})")
 
 
 def is_busy(error: DBAPIError) -> bool:

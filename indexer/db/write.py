@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import count
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, text, update
@@ -22,26 +24,44 @@ ERROR, POINT, RESTART = (_TABLES[name] for name in ("shard_errors", "tensor_poin
 SEGMENT, ROLLUP = _TABLES["tag_segments"], _TABLES["point_rollups"]
 STATE, INDEXER = _TABLES["index_state"], _TABLES["indexers"]
 
+SEGMENT_COLUMNS = (
+    "tag_id",
+    "ordinal",
+    "shard_id",
+    "first_step",
+    "last_step",
+    "first_seq",
+    "last_seq",
+    "count",
+)
+
 ERRORS_KEPT = 1_000
 """Rows of shard_errors a shard has at most; `bad_records` counts on."""
 
 Values = Mapping[str, Any]
 
 
-def _many(conn: Connection, statement: Any, rows: Sequence[Values], *, prefix: str = "") -> int:
+def _many(conn: Connection, statement: Any, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
     """Execute a statement once a row; return how many rows of the table it met.
 
     The driver gets the rows as they are: they hold plain numbers, text and bytes only, and SQLAlchemy's work on each
-    would take longer than the insert. All rows have the keys of the first; in the statement `prefix` goes before them.
+    would take longer than the insert. `columns` are the statement's parameters, in the order of the rows.
     """
-    compiled = statement.compile(dialect=conn.dialect, column_keys=None if prefix else list(rows[0]))
+    compiled = statement.compile(dialect=conn.dialect, column_keys=list(columns))
     names = compiled.positiontup
+    given: Any = rows
     if names is None:
-        given: Any = [{prefix + name: value for name, value in row.items()} for row in rows] if prefix else list(rows)
-    else:
-        keys = [name.removeprefix(prefix) for name in names]
-        given = [tuple([row[key] for key in keys]) for row in rows]
+        given = [dict(zip(columns, row, strict=True)) for row in rows]
+    elif list(names) != list(columns):
+        pick = itemgetter(*(columns.index(name) for name in names))
+        given = [pick(row) for row in rows]
     return conn.exec_driver_sql(str(compiled), given).rowcount
+
+
+def _columns(rows: Sequence[Values]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Return the names of mappings that are alike, and their values."""
+    names = list(rows[0])
+    return names, [tuple([row[name] for name in names]) for row in rows]
 
 
 def register_root(conn: Connection, root: RootConfig) -> int:
@@ -104,34 +124,40 @@ def add_jobs(conn: Connection, jobs: Iterable[tuple[int, str, Values]]) -> None:
         for root, train_id, values in jobs
     ]
     if rows:
-        conn.execute(insert_new(conn.dialect, JOB), rows)
+        _many(conn, insert_new(conn.dialect, JOB), *_columns(rows))
 
 
 def add_shards(conn: Connection, rows: Sequence[Values]) -> None:
     """Insert shards; one that another indexer was quicker to insert stays."""
     if rows:
-        conn.execute(insert_new(conn.dialect, SHARD), [dict(row) for row in rows])
+        _many(conn, insert_new(conn.dialect, SHARD), *_columns(rows))
 
 
 def update_rows(conn: Connection, table: Any, rows: Sequence[Values]) -> None:
     """Update rows by id; all have the same keys, of which `id` is one."""
-    if not rows:
-        return
-    columns: dict[str, Any] = {name: bindparam(f"b_{name}") for name in rows[0] if name != "id"}
-    statement = update(table).where(table.c.id == bindparam("b_id")).values(columns)
-    _many(conn, statement, rows, prefix="b_")
+    if rows:
+        _update(conn, table, *_columns(rows), by=("id",))
+
+
+def update_tags(conn: Connection, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Update tags; `columns` begin with `id`."""
+    if rows:
+        _update(conn, TAG, columns, rows, by=("id",))
 
 
 def move_cursors(conn: Connection, rows: Sequence[Values]) -> None:
     """Update shards that are still where we left them (`was` = the cursor we know); Retry where one is not."""
-    if not rows:
-        return
-    columns: dict[str, Any] = {name: bindparam(f"b_{name}") for name in rows[0] if name not in {"id", "was"}}
-    statement = (
-        update(SHARD).where(SHARD.c.id == bindparam("b_id"), SHARD.c.cursor == bindparam("b_was")).values(columns)
-    )
-    if _many(conn, statement, rows, prefix="b_") != len(rows):
+    if rows and _update(conn, SHARD, *_columns(rows), by=("id", "was")) != len(rows):
         raise Retry("another indexer moved a cursor; this batch is dropped and read again")
+
+
+def _update(
+    conn: Connection, table: Any, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, by: Sequence[str]
+) -> int:
+    """Update rows that equal in the columns `by` (`was` stands for the cursor before); return how many there were."""
+    where = [table.c["cursor" if name == "was" else name] == bindparam(f"b_{name}") for name in by]
+    values: dict[str, Any] = {name: bindparam(f"b_{name}") for name in columns if name not in by}
+    return _many(conn, update(table).where(*where).values(values), [f"b_{name}" for name in columns], rows)
 
 
 def set_status(conn: Connection, job_ids: Sequence[int], to: CacheStatus) -> None:
@@ -182,28 +208,36 @@ def tags_of(conn: Connection, job_ids: Sequence[int]) -> Sequence[Row[Any]]:
     return conn.execute(query).all()
 
 
-def tag_row(job_id: int, plugin: str, name: str) -> dict[str, Any]:
-    """Return the columns that identify a tag; `plugin` and `name` as in the file."""
+TAG_IDENTITY = ("job_id", "plugin", "name", "series_key", "name_key")
+
+
+def tag_identity(job_id: int, plugin: str, name: str) -> tuple[int, str, str, bytes, int]:
+    """Return the values of TAG_IDENTITY; `plugin` and `name` as in the file."""
+    return job_id, *_named(plugin, name)
+
+
+@lru_cache(maxsize=4_096)  # runs of a sweep have the same tags
+def _named(plugin: str, name: str) -> tuple[str, str, bytes, int]:
     plugin, name = store(plugin), store(name)
-    return {
-        "job_id": job_id,
-        "plugin": plugin,
-        "name": name,
-        "series_key": key(plugin, name),
-        "name_key": short_key(name),
-    }
+    return plugin, name, key(plugin, name), short_key(name)
 
 
-def add_tags(conn: Connection, rows: Sequence[Values]) -> None:
+def add_tags(conn: Connection, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Insert tags with their statistics."""
     if rows:
-        _many(conn, insert(TAG), rows)
+        _many(conn, insert(TAG), columns, rows)
+
+
+def put_segments(conn: Connection, rows: Sequence[Sequence[Any]]) -> None:
+    """Insert segments, or lengthen those that exist. The values are those of SEGMENT_COLUMNS."""
+    if rows:
+        _many(conn, upsert(conn.dialect, SEGMENT, ("tag_id", "ordinal")), SEGMENT_COLUMNS, rows)
 
 
 def put(conn: Connection, table: Any, keys: Sequence[str], rows: Sequence[Values]) -> None:
     """Insert whole rows, or update those whose `keys` exist."""
     if rows:
-        _many(conn, upsert(conn.dialect, table, keys), rows)
+        _many(conn, upsert(conn.dialect, table, keys), *_columns(rows))
 
 
 def cursors_of(conn: Connection, shard_ids: Sequence[int]) -> dict[int, int]:
@@ -215,8 +249,7 @@ def cursors_of(conn: Connection, shard_ids: Sequence[int]) -> dict[int, int]:
 def add_errors(conn: Connection, rows: Sequence[Values]) -> None:
     """Insert damage seen; what is known of an offset already keeps its reason, and its length follows the file."""
     if rows:
-        statement = upsert(conn.dialect, ERROR, ("shard_id", "offset"), update=("length",))
-        _many(conn, statement, rows)
+        _many(conn, upsert(conn.dialect, ERROR, ("shard_id", "offset"), update=("length",)), *_columns(rows))
 
 
 def add_restarts(conn: Connection, rows: Sequence[Values]) -> None:

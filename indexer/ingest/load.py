@@ -6,7 +6,8 @@ Whatever goes wrong in between, what memory holds of the jobs concerned is dropp
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -106,9 +107,10 @@ class Loader:
         with bulk.load(self.engine, arranged.rows) as conn:
             self._fold(conn, arranged, tags)
             series = self.decoder.series
-            write.add_tags(conn, [_identity(series[t.number]) | _statistics(t) for t in tags if not t.stored])
-            write.update_rows(conn, write.TAG, [_statistics(t) for t in tags if t.stored])
-            write.put(conn, write.SEGMENT, ("tag_id", "ordinal"), [_segment_row(*s) for s in arranged.stretches])
+            new = [_statistics(t) + _identity(series[t.number]) for t in tags if not t.stored]
+            write.add_tags(conn, _STATISTICS + _IDENTITY, new)
+            write.update_tags(conn, _STATISTICS, [_statistics(t) for t in tags if t.stored])
+            write.put_segments(conn, [_segment_row(*s) for s in arranged.stretches])
             write.add_restarts(conn, [_restart_row(*r) for r in arranged.restarts])
             write.move_cursors(conn, [row for row, _ in shards])
             write.add_errors(conn, [error for _, errors in shards for error in errors])
@@ -209,14 +211,17 @@ class Loader:
         before = [rollups.Rolled(t.id, t.point_count, t.rolled_count, t.rolled_step, step) for t in long]
         for t, rolled in zip(long, rollups.fold(conn, before, _NO_ROWS.rows), strict=True):
             t.rolled_count, t.rolled_step = rolled.rolled_count, rolled.rolled_step
-        changed = [_statistics(t) | {"seq": q} for t, q in zip(back, seqs, strict=True)]
-        write.update_rows(conn, write.TAG, changed)
+        write.update_tags(conn, ("id", "seq"), [(t.id, q) for t, q in zip(back, seqs, strict=True)])
+        write.update_tags(
+            conn, ("id", "rolled_count", "rolled_step"), [(t.id, t.rolled_count, t.rolled_step) for t in long]
+        )
         return list(zip(back, seqs, strict=True))
 
 
 _NO_ROWS = arrange([], *(np.empty(0, np.int64),) * 2, *(np.empty(0),) * 2, np.empty(0, np.int64), np.empty(0, np.bool_))
 
-_COPIED = (
+_STATISTICS = (
+    "id",
     "point_count",
     "first_step",
     "last_step",
@@ -237,12 +242,14 @@ _COPIED = (
     "rolled_count",
     "rolled_step",
 )
+_IDENTITY = (*write.TAG_IDENTITY, "data_class", "metadata", "content", "display_name", "description")
+_statistics: Callable[[TagState], tuple[Any, ...]] = attrgetter(*_STATISTICS)
 
 
 def _tag_state(row: Any, number: int) -> TagState:
     """Return the mirror of a row of `write.tags_of`."""
     t = TagState(row.id, number, stored=True)
-    for name in _COPIED:
+    for name in _STATISTICS:
         setattr(t, name, getattr(row, name))
     if row.shard_id is not None:
         t.segment = Segment(
@@ -270,31 +277,20 @@ def _series(row: Any) -> Series:
     )
 
 
-def _identity(series: Series) -> _Values:
-    return write.tag_row(series.job, series.plugin, series.name) | {
-        "data_class": series.data_class.value,
-        "metadata": series.metadata,
-        "content": series.content,
-        "display_name": None if series.display_name is None else store(series.display_name),
-        "description": None if series.description is None else store(series.description),
-    }
+def _identity(series: Series) -> tuple[Any, ...]:
+    return (
+        *write.tag_identity(series.job, series.plugin, series.name),
+        series.data_class.value,
+        series.metadata,
+        series.content,
+        None if series.display_name is None else store(series.display_name),
+        None if series.description is None else store(series.description),
+    )
 
 
-def _statistics(t: TagState) -> _Values:
-    return {"id": t.id, **{name: getattr(t, name) for name in _COPIED}}
-
-
-def _segment_row(t: TagState, ordinal: int, segment: Segment) -> _Values:
-    return {
-        "tag_id": t.id,
-        "ordinal": ordinal,
-        "shard_id": segment.shard,
-        "first_step": segment.first_step,
-        "last_step": segment.last_step,
-        "first_seq": segment.first_seq,
-        "last_seq": segment.last_seq,
-        "count": segment.count,
-    }
+def _segment_row(t: TagState, ordinal: int, s: Segment) -> tuple[int, ...]:
+    """Return the values of write.SEGMENT_COLUMNS."""
+    return t.id, ordinal, s.shard, s.first_step, s.last_step, s.first_seq, s.last_seq, s.count
 
 
 def _restart_row(t: TagState, seq: int, step: int, shard: int, cause: RestartCause) -> _Values:

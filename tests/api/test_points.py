@@ -14,6 +14,7 @@ from indexer.db.schema import Restart, Tag
 from tests.api.conftest import (
     MARKUP_TAG,
     Api,
+    Row,
     add,
     add_points,
     refuse_constant,
@@ -218,6 +219,27 @@ def test_series_cost_the_same_statements_when_points_double(api: Api, filled: En
     with statements(api.reader) as many:
         curves(api, job=5, tag="grows")
     assert len(few) == len(many) <= 7
+
+
+def test_a_long_curve_is_thinned_to_stored_points(api: Api, filled: Engine) -> None:
+    """`max_points` bounds the points; first, last and extremes stay, and `total` counts what there was."""
+    with transaction(filled) as conn:
+        add(conn, Tag, [tag_row(71, 5, "scalars", "spiky") | {"point_count": 5_000}])
+        spikes = {1_234: 1e6, 4_321: -1e6}
+        points: list[Row] = [(71, step, 0, float(step), spikes.get(step, step % 10)) for step in range(5_000)]
+        add_points(conn, points)
+    stored = {row[1]: row[4] for row in points}
+    for wanted in (10, 100, 1_000):
+        (found,) = curves(api, job=5, tag="spiky", max_points=wanted, x="wall_time")
+        assert (5_000, True) == (found["total"], found["downsampled"])
+        assert len(found["step"]) <= wanted
+        assert {0, 1_234, 4_321, 4_999} <= set(found["step"])
+        assert sorted(found["step"]) == found["step"]
+        assert [stored[step] for step in found["step"]] == found["value"]
+        assert [float(step) for step in found["step"]] == found["x"]
+    for wanted in (0, 5_000, 1_000_000):
+        (whole,) = curves(api, job=5, tag="spiky", max_points=wanted)
+        assert (5_000, False, 5_000) == (whole["total"], whole["downsampled"], len(whole["step"]))
 
 
 # Streaming ------------------------------------------------------------------------------------------------------------

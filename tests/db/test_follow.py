@@ -18,7 +18,8 @@ from indexer.config import Root
 from indexer.db import write
 from indexer.db.engine import open_engine, transaction
 from indexer.errors import Retry
-from indexer.ingest.watch import LEASE_SECONDS, LIVE_BYTES, Indexer
+from indexer.ingest import watch
+from indexer.ingest.watch import LEASE_SECONDS, Indexer
 from indexer.text import show
 from indexer.types import CacheStatus
 from tests.support.following import SMALL, Follower, StillClock, WatchedFiles, empty, index_once, make
@@ -93,7 +94,7 @@ STORY = (
 )
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.sets(st.integers(1, len(STORY) - 1), max_size=12), batch_points=st.sampled_from([1, 3, 1_000_000]))
 def test_any_chunks_are_one_read(
     engine: Engine, tmp_path_factory: pytest.TempPathFactory, cuts: set[int], batch_points: int
@@ -407,9 +408,11 @@ class Spy:
 
 
 @pytest.fixture
-def spied(url: str, engine: Engine, tmp_path: Path) -> Iterator[Spy]:
+def spied(url: str, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spy]:
     """An indexer over an empty directory `runs`, and somebody who watches its tables."""
-    spy = Spy(url, Follower(engine, make(tmp_path / "runs", {}), config=replace(SMALL, batch_points=2, slice_bytes=100)))
+    monkeypatch.setattr(watch, "LIVE_BYTES", 1_000)
+    config = replace(SMALL, batch_points=2, slice_bytes=100)
+    spy = Spy(url, Follower(engine, make(tmp_path / "runs", {}), config=config))
     spy.follower.scan()
     yield spy
     spy.engine.dispose()
@@ -424,8 +427,7 @@ def test_cache_status_as_others_see_it(spied: Spy, tmp_path: Path) -> None:
         append(root / "a" / FIRST, scalars([step]))
         spied.follower.scan()
     assert {"./a": ["CACHING", "CACHED"]} == spied.seen
-    with (root / "a" / SECOND).open("wb") as file:
-        file.truncate(LIVE_BYTES + 1)
+    append(root / "a" / SECOND, tb_version(1.7e9) + scalars(range(15, 60)))
     spied.follower.scan()
     assert {"./a": ["CACHING", "CACHED", "CACHING", "CACHED"]} == spied.seen
 
@@ -502,14 +504,17 @@ def test_small_appends_go_before_a_backlog(engine: Engine, tmp_path: Path) -> No
     assert [("./live", 2), ("./long", 40)] == seen[-2:]
 
 
-def test_a_load_longer_than_a_job_counts_as_active(engine: Engine, tmp_path: Path) -> None:
+def test_a_load_longer_than_a_job_counts_as_active(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A job that was followed and is now loaded in bulk keeps what memory knows of it until the load ends."""
     root = make(tmp_path / "runs", {f"a/{FIRST}": tb_version(1.7e9) + scalars([1])})
-    follower = Follower(engine, root, config=replace(SMALL, batch_points=500, slice_bytes=2**14))
+    monkeypatch.setattr(watch, "LIVE_BYTES", 1_000)
+    follower = Follower(engine, root, config=replace(SMALL, batch_points=10, slice_bytes=300))
     follower.scan()
     append(root / "a" / FIRST, scalars([2]))
     follower.scan()
-    count = LIVE_BYTES // len(scalars([1])) + 1_000
+    count = 100
     append(root / "a" / FIRST, scalars([3]) * count)
     commit = follower.indexer.loader.commit
 
@@ -593,7 +598,8 @@ def test_names_that_are_not_utf8_and_tags_with_nul(engine: Engine, tmp_path: Pat
     index_once(engine, root)
     append(root / name / (FIRST + name), scalars([2], tag="a\x00b␛") + scalars([2], tag="a\x00c"))
     index_once(engine, root)
-    found = rows(engine, "SELECT j.train_id, t.name, t.point_count FROM tags t JOIN jobs j ON j.id = t.job_id ORDER BY 2")
+    query = "SELECT j.train_id, t.name, t.point_count FROM tags t JOIN jobs j ON j.id = t.job_id ORDER BY 2"
+    found = rows(engine, query)
     assert [("./" + name, "a\x00b␛", 2), ("./" + name, "a\x00c", 1)] == [(show(j), show(t), n) for j, t, n in found]
 
 
@@ -631,9 +637,7 @@ def postgres_engines(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, E
 
 def many(tmp_path: Path, count: int) -> Path:
     """Write runs."""
-    return make(
-        tmp_path / "runs", {f"r{i}/{FIRST}": tb_version(1.7e9) + scalars(range(i + 1)) for i in range(count)}
-    )
+    return make(tmp_path / "runs", {f"r{i}/{FIRST}": tb_version(1.7e9) + scalars(range(i + 1)) for i in range(count)})
 
 
 def test_two_indexers_share_and_double_nothing(postgres_engines: tuple[Engine, Engine], tmp_path: Path) -> None:
@@ -665,7 +669,7 @@ def test_a_dead_indexers_lease_ends(postgres_engines: tuple[Engine, Engine], tmp
     clock = StillClock()
     config = replace(SMALL, batch_points=1, slice_bytes=40)
     dead = Follower(postgres_engines[0], root, config=config, clock=clock)
-    commit, batches = dead.indexer.loader.commit, []
+    commit, batches = dead.indexer.loader.commit, list[Any]()
 
     def die(batch: Any) -> None:
         if len(batches) == 2:
@@ -698,7 +702,7 @@ def test_an_indexer_that_slept_through_its_lease_gives_way(
     root = many(tmp_path, 2)
     slow = Follower(postgres_engines[0], root)
     quick = Follower(postgres_engines[1], root, clock=StillClock(2e9 + LEASE_SECONDS + 1))
-    commit, slept = slow.indexer.loader.commit, []
+    commit, slept = slow.indexer.loader.commit, list[Any]()
 
     def sleep(batch: Any) -> None:
         if not slept:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 
+import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -134,34 +135,32 @@ ONE_THING = st.sampled_from(
     ]
 )
 FLOAT, DOUBLE = struct.pack("<f", 1.25), struct.pack("<d", 0.1)
-NEAR_TENSORS = st.tuples(
-    st.sampled_from([varint_field(1, 1), varint_field(1, 2), varint_field(1, 1) * 2, varint_field(1, 3), b""]),
-    st.sampled_from(
-        [b"", b"\x12\x00", b"\x12\x00", b"\x12\x00\x12\x00", b"\x12\x02\x18\x01", b"\x12\x04\x12\x02\x08\x01"]
-    ),
-    st.sampled_from([bytes_field(field, content) for field in (4, 5, 6) for content in (FLOAT, DOUBLE, b"")]),
-    st.sampled_from([b"", b"", b"", float_field(5, 2.0), bytes_field(4, FLOAT), varint_field(3, 1)]),
-).map(lambda parts: bytes_field(8, b"".join(parts)))
-NEAR_METADATA = st.tuples(
-    st.sampled_from(
-        [b"\x0a\x09\x0a\x07scalars"] * 3 + [b"\x0a\x09\x0a\x07scalarz", b"\x0a\x0b\x0a\x07scalars\x12\x00", b""]
-    ),
-    st.sampled_from(
-        [b"", bytes_field(2, b"ascii, and long"), bytes_field(2, "ä".encode()), bytes_field(2, b"\xff" * 9)]
-    ),
-    st.sampled_from([b"", b"", bytes_field(3, b"text"), bytes_field(3, b"\xff"), bytes_field(2, b"twice")]),
-    st.sampled_from([b"", b"", varint_field(4, 1), varint_field(4, 2), varint_field(4, 5), varint_field(4, 300)]),
-).map(lambda parts: bytes_field(9, b"".join(parts)))
+NAMED = bytes_field(9, b"\x0a\x09\x0a\x07scalars")
+EMPTY, ONE, UNKNOWN = b"\x12\x00", b"\x12\x04\x12\x02\x08\x01", b"\x12\x02\x18\x01"  # shapes
+TENSORS_IN_FULL = itertools.product(
+    [varint_field(1, 1), varint_field(1, 2), varint_field(1, 2) + varint_field(1, 1), varint_field(1, 3), b""],
+    [b"", EMPTY, EMPTY * 2, UNKNOWN, ONE],
+    [bytes_field(field, content) for field in (4, 5, 6) for content in (FLOAT, DOUBLE, b"")],
+    [b"", float_field(5, 2.0), bytes_field(4, FLOAT), varint_field(3, 1)],
+)
+METADATA_IN_FULL = itertools.product(
+    [b"\x0a\x09\x0a\x07scalars", b"\x0a\x09\x0a\x07scalarz", b"\x0a\x0b\x0a\x07scalars\x12\x00", b""],
+    [b"", bytes_field(2, b"ascii, and long"), bytes_field(2, "ä".encode()), bytes_field(2, b"\xff" * 9)],
+    [b"", bytes_field(3, b"text"), bytes_field(3, b"\xff"), bytes_field(2, b"twice")],
+    [b"", varint_field(4, 1), varint_field(4, 2), varint_field(4, 5), varint_field(4, 300)],
+)
+FORMS = [bytes_field(8, b"".join(parts)) + NAMED for parts in TENSORS_IN_FULL]
+FORMS += [float_field(2, 1.0) + bytes_field(9, b"".join(parts)) for parts in METADATA_IN_FULL]
 
 
 def _near(format_: Format) -> st.SearchStrategy[bytes]:
     name = NAMES.map(lambda text: bytes_field(1, text))
     if format_ is Format.MINDSPORE:
-        parts = [name, FLOATS.map(lambda v: float_field(3, v)), ONE_THING]
+        number = FLOATS.map(lambda v: float_field(3, v))
     else:
-        number = st.one_of(FLOATS.map(lambda v: float_field(2, v)), NEAR_TENSORS)
-        parts = [name, number, st.one_of(st.just(b""), NEAR_METADATA), ONE_THING]
-    value = st.tuples(*parts).map(lambda fields: bytes_field(1, b"".join(fields)))
+        simple = FLOATS.map(lambda v: float_field(2, v))
+        number = st.one_of(simple, simple.map(lambda field: field + NAMED), st.sampled_from(FORMS))
+    value = st.tuples(name, number, ONE_THING).map(lambda fields: bytes_field(1, b"".join(fields)))
     summary = st.lists(value, min_size=1, max_size=2).map(lambda values: bytes_field(5, b"".join(values)))
     clock = CLOCKS.map(lambda seconds: double_field(1, seconds))
     step = st.one_of(STEPS.map(lambda number: varint_field(2, number)), LONG_VARINTS)
@@ -267,6 +266,20 @@ def test_a_forgotten_job_is_read_anew(one: tuple[Format, bytes], two: tuple[Form
             assert _bits(expected) == _bits(made.decode(content, spans))
             made.forget(forgotten)
             assert pure.series == made.series
+
+
+def test_every_form_of_a_scalar_is_read_alike() -> None:
+    """Each way to write a scalar that a writer could choose gives the same on all paths, its tag new or known."""
+    values = [bytes_field(1, f"tag {i}".encode()) + form for i, form in enumerate(FORMS)]
+    content = b"".join(records.tb_event(1.0, bytes_field(5, bytes_field(1, value)), 1) for value in values)
+    pure, *kernels = (decoder(path) for path in PATHS)
+    whole = Span(1, ShardKind.SUMMARY, Format.TENSORBOARD, 0, len(content), 0)
+    for _ in range(2):
+        expected = pure.decode(content, [whole])
+        assert 100 < np.count_nonzero(~expected.not_numbers) < len(FORMS)
+        for made in kernels:
+            found = made.decode(content, [whole])
+            assert (_bits(expected), expected.slices, pure.series) == (_bits(found), found.slices, made.series)
 
 
 def test_arrays_grow_while_a_call_goes_on() -> None:

