@@ -171,15 +171,30 @@ def hardware_crc() -> bool:
     return llvm.get_process_triple().startswith("x86_64") and bool(llvm.get_host_cpu_features().get("sse4.2"))
 
 
-def warm() -> threading.Thread:
-    """Load the kernel in the background, compiled first where no process did yet."""
-    thread = threading.Thread(target=load, name="kernel", daemon=True)
+def warm(*, compile_only: bool = False) -> threading.Thread:
+    """Load the kernel in the background, compiled first where no process did yet; or only see that it is compiled."""
+
+    def run() -> None:
+        with _LOCK:
+            (_code if compile_only else _loaded)()
+
+    thread = threading.Thread(target=run, name="kernel", daemon=True)
     thread.start()
     return thread
 
 
 @functools.cache
 def _loaded() -> Walk | None:
+    try:
+        code = _code()
+        return None if code is None else _linked(code)
+    except (ImportError, OSError, RuntimeError):  # no llvmlite, no such processor
+        return None
+
+
+@functools.cache
+def _code() -> bytes | None:
+    """Return the object file's content, compiled first where no process did yet; None where that cannot be done."""
     if sys.byteorder != "little":
         return None
     try:
@@ -187,17 +202,15 @@ def _loaded() -> Walk | None:
         for directory in _directories():
             code = _read(directory / name)
             if code is not None:
-                return _linked(code)
+                return code
         for directory in _directories():
             if _writable(directory):
                 _compile(directory / name)
-                code = _read(directory / name)
-                return None if code is None else _linked(code)
+                return _read(directory / name)
         with tempfile.TemporaryDirectory(prefix="summarydb-") as temporary:
             _compile(Path(temporary) / name)
-            code = _read(Path(temporary) / name)
-            return None if code is None else _linked(code)
-    except (ImportError, OSError, RuntimeError, subprocess.SubprocessError):  # no numba, no llvmlite, no such processor
+            return _read(Path(temporary) / name)
+    except (ImportError, OSError, RuntimeError, subprocess.SubprocessError):  # no numba
         return None
 
 

@@ -340,5 +340,14 @@ class Reader:
 
 
 def _span(place: _Place, start: int, stop: int) -> Span:
-    shard = place.shard
-    return Span(place.job.id, shard.kind, place.format, start, stop, place.offset, place.lost_since, name=shard.name)
+    return Span(
+        place.job.id,
+        place.shard.kind,
+        place.format,
+        start,
+        stop,
+        place.offset,
+        place.lost_since,
+        place.lost_reason,
+        place.shard.name,
+    )

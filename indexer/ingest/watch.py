@@ -25,6 +25,7 @@ from indexer.config import Root as RootConfig
 from indexer.db import bulk, write
 from indexer.db.dialect import POSTGRESQL
 from indexer.db.engine import transaction
+from indexer.decode import kernel
 from indexer.decode.reader import Decoder
 from indexer.errors import Retry, Wait
 from indexer.ingest.batch import Batch, Reader
@@ -124,6 +125,8 @@ class Indexer:
         self._patiently(stop, self._enter)
         end = None
         if not once:
+            if self.config.kernel:
+                kernel.warm(compile_only=True)  # on its first start; a large file may come while small ones are served
             roots = [root.config.path for root in self.roots]
             end = observe(self.hints, roots, polling=self.config.polling)
             threading.Thread(target=self._wake_at, args=(stop,), name="stop", daemon=True).start()

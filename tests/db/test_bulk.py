@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Connection, Engine, make_url
 from structlog.testing import capture_logs
 
 from indexer.db import bulk, image
@@ -74,12 +74,16 @@ def test_a_batch_commits_with_what_belongs_to_it(engine: Engine) -> None:
 def test_a_failed_block_leaves_nothing(engine: Engine, count: int) -> None:
     """An exception in the block rolls rows back, and the next load goes through."""
     with pytest.raises(ZeroDivisionError), bulk.load(engine, _rows(count, odd=False)) as conn:
-        series.add_tags(conn, [1])
-        raise ZeroDivisionError
+        _fail(conn)
     assert _stored(engine) == []
     with bulk.load(engine, _rows(count, odd=False)):
         pass
     assert count == len(_stored(engine))
+
+
+def _fail(conn: Connection) -> None:
+    series.add_tags(conn, [1])
+    raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("count", [3, 5_000])
@@ -98,7 +102,7 @@ def test_without_images_the_plain_path_is_taken(
 ) -> None:
     """Where the check of an image fails, one line says so and loads are the same, slower."""
     if broken == "other rows":
-        monkeypatch.setattr(image, "build", lambda rows: image._first_page())
+        monkeypatch.setattr(image, "build", lambda _rows: image._first_page())
     else:
         monkeypatch.setattr(bulk, "_read_back", _no_deserialize)
     rows = _rows(5_000, odd=True)
@@ -190,9 +194,7 @@ class TestIndex:
         with pytest.raises(Refuse, match="unique"):
             bulk.ensure_index(engine)
 
-    def test_a_reader_does_not_stop_the_load(
-        self, engine: Engine, backend: Backend, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_reader_does_not_stop_the_load(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         """While somebody reads, the key stays or its making is put off; then the next call finishes it."""
         monkeypatch.setattr(bulk, "_LOCK_SECONDS", 0.1)
         with engine.connect() as reader:
@@ -208,15 +210,19 @@ class TestIndex:
             bulk.append(conn, "tensor_points", bulk.columns_of(_rows(1, odd=False)))
 
 
+def _lose(conn: Connection, other: Engine) -> None:
+    pid = conn.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    with other.connect() as killer:
+        assert killer.exec_driver_sql(f"SELECT pg_terminate_backend({pid})").scalar_one()
+    bulk.append(conn, "tensor_points", bulk.columns_of(_rows(1, odd=False, tag_id=2)))
+
+
 def test_a_lost_connection_waits(engine: Engine, url: str, backend: Backend, tmp_path: Path) -> None:
     """A server that goes away during a load is something to wait for; afterwards loads go through."""
     if backend == "postgresql":
         other = open_engine(url)
         with pytest.raises(Wait), bulk.load(engine, _rows(1, odd=False)) as conn:
-            pid = conn.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-            with other.connect() as killer:
-                assert killer.exec_driver_sql(f"SELECT pg_terminate_backend({pid})").scalar_one()
-            bulk.append(conn, "tensor_points", bulk.columns_of(_rows(1, odd=False, tag_id=2)))
+            _lose(conn, other)
         other.dispose()
     else:
         assert make_url(url).database == str(tmp_path / "summary.db")

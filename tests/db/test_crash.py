@@ -62,7 +62,7 @@ def go_on(root: Path) -> None:
 @contextmanager
 def commits(engine: Engine, each: Callable[[int, When], None]) -> Iterator[list[int]]:
     """Call `each` before and after every commit with its number; yield a list that grows with them."""
-    commit, numbers = engine.dialect.do_commit, []
+    commit, numbers = engine.dialect.do_commit, list[int]()
 
     def counted(connection: Any) -> None:
         numbers.append(len(numbers))
@@ -71,7 +71,7 @@ def commits(engine: Engine, each: Callable[[int, When], None]) -> Iterator[list[
         commit(connection)
         each(number, "after")
 
-    engine.dialect.do_commit = counted  # type: ignore[method-assign]
+    engine.dialect.do_commit = counted  # type: ignore[method-assign, assignment]
     try:
         yield numbers
     finally:
