@@ -6,8 +6,6 @@ import ipaddress
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import urlencode
 
 from flask import Flask, render_template, request
@@ -20,6 +18,7 @@ from indexer import log
 from indexer.config import Config
 from indexer.db.engine import Deadline, read_only
 from indexer.errors import Report, Retry, SummaryDBError, Wait
+from indexer.version import __version__
 from webapi import openapi, queries, respond, v1
 from webapi.errors import Malformed, Unknown
 from webapi.parameters import Parameter, Values, parse
@@ -46,20 +45,11 @@ def create_app(config: Config, engine: Engine, *, ask: Ask | None = None) -> Fla
     app.url_map.merge_slashes = False  # a train_id in the path may hold `./` and end in `/`
     app.jinja_env.filters |= {"when": when, "size": size}
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    site = Site(config, engine, own_version(), ask)
+    site = Site(config, engine, __version__, ask)
     _guard(app, config.host)
     _mount_api(app, site)
     _mount_pages(app, site)
     return app
-
-
-@cache
-def own_version() -> str:
-    """Return the installed version."""
-    try:
-        return version("summarydb")
-    except PackageNotFoundError:  # run from a checkout
-        return "0"
 
 
 # Every request --------------------------------------------------------------------------------------------------------

@@ -115,16 +115,17 @@ def suspend_index(engine: Engine, expected_rows: int) -> bool:
     return True
 
 
-def ensure_index(engine: Engine) -> None:
+def ensure_index(engine: Engine) -> bool:
     """Build the key of tensor_points on PostgreSQL where it is missing, also after a kill during a load.
 
-    Readers go on, other writers wait. Refuse where a point is stored twice.
+    Readers go on, other writers wait. Returns whether there was anything to do; then `rollups.catch_up` should follow.
+    Refuse where a point is stored twice.
     """
     if engine.dialect.name != POSTGRESQL:
-        return
+        return False
     with transaction(engine) as conn:
         if not index_missing(conn) and _is_primary_key(conn):
-            return
+            return False
         conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_INDEX_LOCK})")
         conn.exec_driver_sql("SET LOCAL maintenance_work_mem = '128MB'")
         conn.exec_driver_sql("CREATE UNIQUE INDEX IF NOT EXISTS pk_tensor_points ON tensor_points (tag_id, step, seq)")
@@ -138,6 +139,7 @@ def ensure_index(engine: Engine) -> None:
                 )
     except Retry as e:
         log.get().info("postponed primary key", why=str(e))
+    return True
 
 
 def index_missing(conn: Connection) -> bool:

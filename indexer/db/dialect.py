@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Table
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
@@ -44,9 +44,17 @@ def parse_url(url: str) -> URL:
     raise UsageError(f"database {name!r} is not supported: write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
 
 
+def _insert(dialect: Dialect, table: Table) -> Any:
+    if dialect.name == POSTGRESQL:
+        from sqlalchemy.dialects import postgresql  # 60 ms that SQLite's users need not wait for
+
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
 def upsert(dialect: Dialect, table: Table, keys: Iterable[str], *, update: Iterable[str] | None = None) -> Any:
     """Return `INSERT ... ON CONFLICT (keys) DO UPDATE` of the columns `update`, else every one that is no key."""
-    insert = (postgresql.insert if dialect.name == POSTGRESQL else sqlite.insert)(table)
+    insert = _insert(dialect, table)
     keys = list(keys)
     changed = [c.name for c in table.columns if c.name not in keys] if update is None else update
     return insert.on_conflict_do_update(index_elements=keys, set_={name: insert.excluded[name] for name in changed})
@@ -54,7 +62,7 @@ def upsert(dialect: Dialect, table: Table, keys: Iterable[str], *, update: Itera
 
 def insert_new(dialect: Dialect, table: Table) -> Any:
     """Return `INSERT ... ON CONFLICT DO NOTHING`."""
-    return (postgresql.insert if dialect.name == POSTGRESQL else sqlite.insert)(table).on_conflict_do_nothing()
+    return _insert(dialect, table).on_conflict_do_nothing()
 
 
 def take_turns(conn: Connection, key: int) -> None:

@@ -36,6 +36,7 @@ class Loader:
         self.decoder = decoder
         self.lock = lock  # of the decoder
         self.tags: dict[int, TagState] = {}  # by series number
+        self.tails = rollups.Tails()
 
     def remember(self, jobs: Sequence[Job]) -> None:
         """Load the tags of jobs into memory, where they are not."""
@@ -79,6 +80,7 @@ class Loader:
             raise
         except BaseException:
             self.forget(jobs.values())
+            self.tails = rollups.Tails()
             raise
         for shard, stat in batch.unchanged:
             shard.seen = stat
@@ -105,13 +107,13 @@ class Loader:
         shards = [_shard_row(part) for part in batch.parts]
         ended = [job for job in batch.finished if job.cache_status is CacheStatus.CACHING]
         with bulk.load(self.engine, arranged.rows) as conn:
-            self._fold(conn, arranged, tags)
             series = self.decoder.series
-            new = [_statistics(t) + _identity(series[t.number]) for t in tags if not t.stored]
-            write.add_tags(conn, _STATISTICS + _IDENTITY, new)
-            write.update_tags(conn, _STATISTICS, [_statistics(t) for t in tags if t.stored])
-            write.put_segments(conn, [_segment_row(*s) for s in arranged.stretches])
+            new = [t for t in tags if not t.stored]
+            write.add_tags(conn, _STATISTICS + _IDENTITY, [_statistics(t) + _identity(series[t.number]) for t in new])
             write.add_restarts(conn, [_restart_row(*r) for r in arranged.restarts])
+            self._fold(conn, arranged, tags)  # it looks at restarts
+            write.update_tags(conn, _STATISTICS, [_statistics(t) for t in tags if t.stored or t.rolled_count])
+            write.put_segments(conn, [_segment_row(*s) for s in arranged.stretches])
             write.move_cursors(conn, [row for row, _ in shards])
             write.add_errors(conn, [error for _, errors in shards for error in errors])
             started = self._apply_start(conn, batch)
@@ -189,7 +191,7 @@ class Loader:
             return
         reset = arranged.reset
         before = [rollups.Rolled(t.id, t.point_count, t.rolled_count, t.rolled_step, reset.get(t.id)) for t in long]
-        for t, rolled in zip(long, rollups.fold(conn, before, arranged.rows), strict=True):
+        for t, rolled in zip(long, rollups.fold(conn, before, arranged.rows, self.tails), strict=True):
             t.rolled_count, t.rolled_step = rolled.rolled_count, rolled.rolled_step
 
     def _apply_start(self, conn: Connection, batch: Batch) -> list[tuple[TagState, int]]:
@@ -209,7 +211,7 @@ class Loader:
         write.add_restarts(conn, rows)
         long = [t for t in back if t.rolled_count]
         before = [rollups.Rolled(t.id, t.point_count, t.rolled_count, t.rolled_step, step) for t in long]
-        for t, rolled in zip(long, rollups.fold(conn, before, _NO_ROWS.rows), strict=True):
+        for t, rolled in zip(long, rollups.fold(conn, before, _NO_ROWS.rows, self.tails), strict=True):
             t.rolled_count, t.rolled_step = rolled.rolled_count, rolled.rolled_step
         write.update_tags(conn, ("id", "seq"), [(t.id, q) for t, q in zip(back, seqs, strict=True)])
         write.update_tags(

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from sqlalchemy import Engine
 from indexer import log
 from indexer.config import Config
 from indexer.config import Root as RootConfig
-from indexer.db import bulk, write
+from indexer.db import bulk, rollups, write
 from indexer.db.dialect import POSTGRESQL
 from indexer.db.engine import transaction
 from indexer.decode import kernel
@@ -36,6 +35,7 @@ from indexer.ingest.state import Job, Shard
 from indexer.ports import Clock, Files, Stat, SystemClock, SystemFiles
 from indexer.text import show, store
 from indexer.types import CacheStatus, Format, ShardKind, ShardState
+from indexer.version import __version__
 
 LIVE_BYTES = 4 * 2**20
 """A loaded job that grew by less than this stays CACHED and is served before any backlog."""
@@ -157,7 +157,7 @@ class Indexer:
         people look at them, and does so, too, where they are not loaded yet. Anything else is passed over.
         """
         ids = message.get("jobs")
-        jobs = [self.jobs[i] for i in ids if i in self.jobs] if isinstance(ids, list) else []
+        jobs = [job for i in ids if (job := self.jobs.get(i))] if isinstance(ids, list) else []
         if message.get("ask") == "access":
             self.accessed.update(job.id for job in jobs)
         elif message.get("ask") != "load":
@@ -234,7 +234,7 @@ class Indexer:
         for job in starting:
             job.cache_status, job.revision = CacheStatus.CACHING, revision
         self.loader.remember(jobs)
-        suspended = bulk.suspend_index(self.engine, sum(job.backlog for job in jobs) // _POINT_BYTES)
+        bulk.suspend_index(self.engine, sum(job.backlog for job in jobs) // _POINT_BYTES)
         loading = {job.id for job in jobs}
         try:
             with _ahead(self.bulk.batches(jobs, stop)) as batches:
@@ -243,8 +243,8 @@ class Indexer:
                     self._between(loading, stop)
         finally:
             self._say("watching")
-        if suspended and not any(not _is_live(job) for job in self.dirty.values() if job.dirty):
-            bulk.ensure_index(self.engine)
+        if all(_is_live(job) for job in self.dirty.values() if job.dirty):
+            self._ensure_index()
         recent = [job for job in jobs if self._recently_written(job)]
         self.active.update(dict.fromkeys((job.id for job in recent), self.clock.monotonic()))
         self.loader.forget(job for job in jobs if job.id not in self.active)
@@ -417,15 +417,23 @@ class Indexer:
 
     def _enter(self) -> None:
         """Register, and recall what the database knows."""
-        bulk.ensure_index(self.engine)
+        self._ensure_index()
         now = self.clock.now()
         with transaction(self.engine) as conn:
-            self.id = write.enter(conn, socket.gethostname(), os.getpid(), _version(), now)
+            self.id = write.enter(conn, socket.gethostname(), os.getpid(), __version__, now)
             self.roots = [_Root(write.register_root(conn, root), root) for root in self.config.roots]
             write.abandoned(conn, [root.id for root in self.roots], now)
-            for root in self.roots:
-                self._recall(root, write.known_jobs(conn, [root.id]))
-            self._recall_shards(write.known_shards(conn, [root.id for root in self.roots]))
+            self._recall_all(conn)
+
+    def _recall_all(self, conn: Any) -> None:
+        for root in self.roots:
+            self._recall(root, write.known_jobs(conn, [root.id]))
+        self._recall_shards(write.known_shards(conn, [root.id for root in self.roots]))
+
+    def _ensure_index(self) -> None:
+        """After a load without the key of the points: build it, and the rollups that had to wait for it."""
+        if bulk.ensure_index(self.engine) and rollups.catch_up(self.engine):
+            self.loader.forget([job for job in self.jobs.values() if job.tags is not None])
 
     def _leave(self) -> None:
         try:
@@ -502,14 +510,16 @@ class Indexer:
         self._recall_shards(write.shards_of(conn, ids))
 
     def _recover(self) -> None:
-        """After a failure: what memory holds of unfinished jobs may be wrong, the tables are right."""
-        jobs = list(self.dirty.values())
+        """After a failure memory may know what was rolled back: read all of it again from the tables."""
+        self.loader.forget(self.jobs.values())
+        self.jobs.clear()
+        self.dirty.clear()
+        for root in self.roots:
+            root.jobs.clear()
         with transaction(self.engine) as conn:
-            for first in range(0, len(jobs), _GROUP_JOBS):
-                self._reread(conn, jobs[first : first + _GROUP_JOBS])
-        for job in jobs:
-            job.leased_until = 0.0
-        self.next_scan = 0.0  # hints that were taken may have been lost
+            self._recall_all(conn)
+        self.active = {job_id: grew for job_id, grew in self.active.items() if job_id in self.jobs}
+        self.next_scan = 0.0  # hints that were taken may be lost
 
     def _patiently(self, stop: threading.Event, step: Callable[[], bool | None]) -> bool:
         """Do `step`; where the database is busy or away, wait ever longer and do it again."""
@@ -662,10 +672,3 @@ def _shard_row(job_id: int, shard: FoundShard) -> dict[str, Any]:
         "format": (shard.what.format or Format.TENSORBOARD).value,
         "size": shard.stat.size,
     }
-
-
-def _version() -> str:
-    try:
-        return version("summarydb")
-    except PackageNotFoundError:
-        return "unknown"

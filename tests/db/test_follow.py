@@ -456,6 +456,28 @@ def test_jobs_wait_as_not_in_cache(engine: Engine, tmp_path: Path) -> None:
     assert [] == differences(dump(engine), fresh(engine, root))
 
 
+def test_a_job_whose_unread_rest_vanished_is_done(engine: Engine, tmp_path: Path) -> None:
+    """A load was cut short and what it had not read is gone: the job is CACHED with what there is."""
+    long = tb_version(1.7e9) + scalars(range(3, 12))
+    root = make(tmp_path / "runs", {f"a/{FIRST}": tb_version(1.7e9) + scalars([1, 2]), f"a/{SECOND}": long})
+    follower = Follower(engine, root, config=replace(SMALL, batch_points=2, slice_bytes=100))
+    commit = follower.indexer.loader.commit
+
+    def stopping(batch: Any) -> None:
+        commit(batch)
+        follower.stop.set()
+
+    follower.indexer.loader.commit = stopping  # type: ignore[method-assign]
+    follower.settle()
+    follower.leave()
+    (root / "a" / SECOND).unlink()
+    ((status, count),) = rows(engine, "SELECT cache_status, point_count FROM jobs")
+    assert status == "NOT_IN_CACHE"
+    assert 2 < count < 11
+    index_once(engine, root)
+    assert [("CACHED", count)] == rows(engine, "SELECT cache_status, point_count FROM jobs")
+
+
 def test_an_illegal_transition_is_refused(engine: Engine, tmp_path: Path) -> None:
     """Nobody becomes CACHED who was not CACHING."""
     root = make(tmp_path / "runs", {f"a/{FIRST}": tb_version(1.7e9)})

@@ -99,6 +99,17 @@ def test_batches_of_any_size_give_the_same_buckets(engine: Engine, with_tails: b
         _check(engine, tag_id)
 
 
+def test_a_tail_counts_only_where_it_was_left(engine: Engine) -> None:
+    """Points that another indexer loaded in between are not missed by a loader that keeps the open end."""
+    loader = Loader(engine, tails=Tails(), tags=[1])
+    loader.load(_rows(0, LONG + 10, tags=[1]))
+    kept, loader.tails = loader.tails, None
+    loader.load(_rows(LONG + 10, LONG + 20, tags=[1]))
+    loader.tails = kept
+    loader.load(_rows(LONG + 19, LONG + 200, seq=1, tags=[1]), reset=LONG + 19)  # its first point repeats a step
+    _check(engine, 1)
+
+
 def test_a_long_batch_is_folded_in_parts(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch longer than what is worked on at once gives the same buckets."""
     monkeypatch.setattr(rollups, "_CHUNK", 5_000)
