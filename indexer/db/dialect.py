@@ -12,7 +12,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
-from indexer.errors import UsageError
+from indexer.errors import Refuse, UsageError
 
 SQLITE = "sqlite"
 POSTGRESQL = "postgresql"
@@ -21,7 +21,7 @@ SQLITE_PAGE_BYTES = 16384
 
 
 def parse_url(url: str) -> URL:
-    """Return `url` as SQLAlchemy's, with the drivers we use. UsageError names what is wrong and what to write."""
+    """Return `url` as SQLAlchemy's, with the drivers we use. Refuse names what is wrong and what to write."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as e:
@@ -31,17 +31,17 @@ def parse_url(url: str) -> URL:
     if name in {"postgres", POSTGRESQL}:
         driver = parsed.drivername.partition("+")[2] or "psycopg"
         if driver != "psycopg":
-            raise UsageError(f"database driver {parsed.drivername!r} is not supported: write postgresql://...")
+            raise Refuse(f"database driver {parsed.drivername!r} is not supported: write postgresql://...")
         if importlib.util.find_spec("psycopg") is None:
-            raise UsageError("PostgreSQL needs the driver psycopg: pip install 'summarydb[postgres]'")
+            raise Refuse("PostgreSQL needs the driver psycopg: pip install 'summarydb[postgres]'")
         return parsed.set(drivername="postgresql+psycopg")
     if name == SQLITE:
         if parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
-            raise UsageError(f"database driver {parsed.drivername!r} is not supported: write sqlite:///FILE")
+            raise Refuse(f"database driver {parsed.drivername!r} is not supported: write sqlite:///FILE")
         if not parsed.database or parsed.database == ":memory:":
-            raise UsageError("an in-memory database would be lost at once: write sqlite:///FILE")
+            raise Refuse("an in-memory database would be lost at once: write sqlite:///FILE")
         return parsed.set(drivername="sqlite+pysqlite")
-    raise UsageError(f"database {name!r} is not supported: write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+    raise Refuse(f"database {name!r} is not supported: write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
 
 
 def _insert(dialect: Dialect, table: Table) -> Any:

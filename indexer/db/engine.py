@@ -24,6 +24,7 @@ from indexer.errors import Refuse, Retry, SummaryDBError, Wait
 BUSY_MS = 5_000
 _READ_CACHE_KIB = 8 * 1024
 _WRITE_CACHE_KIB = 32 * 1024
+_CHECKPOINT_PAGES = 2_500  # 40 MB: fewer syncs in a load than SQLite's 1,000 pages, and a stall still below 0.1 s
 _PROGRESS_STEPS = 2_000  # virtual machine steps between two looks at the clock
 
 
@@ -42,6 +43,7 @@ def open_engine(url: str) -> Engine:
         dbapi.execute(f"PRAGMA page_size = {SQLITE_PAGE_BYTES}")  # takes effect on an empty file only
         dbapi.execute("PRAGMA journal_mode = WAL")
         dbapi.execute("PRAGMA synchronous = NORMAL")
+        dbapi.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         dbapi.execute("PRAGMA foreign_keys = ON")
         dbapi.execute(f"PRAGMA cache_size = -{_WRITE_CACHE_KIB}")
 

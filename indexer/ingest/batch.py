@@ -24,6 +24,7 @@ from indexer.ports import Files, Stat
 from indexer.types import Damage, Decoded, Format, ShardKind, ShardState, Slice, Span
 
 _PROBE_BYTES = 2**20  # of a file that took another's name: is there anything good in it?
+_FIRST_POINTS = 250_000
 _BATCH_BYTES = 256 * 2**20  # of files: a batch of few points ends here
 
 
@@ -128,10 +129,12 @@ class Reader:
         self.waiting: list[tuple[_Place, Span]] = []  # small shards, whole in the buffer
         self.ending: list[Job] = []  # jobs whose last shard waits
         self.max_step: dict[int, int | None] = {}  # by job id, of what is read so far
+        self.limit = 0  # points of a batch
 
     def batches(self, jobs: Iterable[Job], stop: threading.Event) -> Iterator[Batch]:
         """Yield batches until everything on disk is read, or `stop` is set. Never yields an empty one."""
         self.batch, self.fill, self.waiting, self.ending, self.max_step = Batch(), 0, [], [], {}
+        self.limit = min(_FIRST_POINTS, self.config.batch_points)
         for job in jobs:
             self.max_step[job.id] = job.max_step
             for shard in sorted((s for s in list(job.shards.values()) if s.dirty), key=lambda s: load_order(s.name)):
@@ -225,7 +228,7 @@ class Reader:
             if place.offset >= size or place.offset + need > size or got < wanted:  # the last: it shrank
                 self._close(place, self._part(place, place.offset))
                 break
-            if self.batch.points >= self.config.batch_points or self.batch.bytes >= _BATCH_BYTES:
+            if self._full():
                 yield self._take()
 
     def _pass_over(self, place: _Place, length: int) -> None:
@@ -250,7 +253,7 @@ class Reader:
             self.waiting, self.fill = [], 0
         self.batch.finished.extend(self.ending)
         self.ending = []
-        if self.batch.points >= self.config.batch_points or self.batch.bytes >= _BATCH_BYTES:
+        if self._full():
             yield self._take()
 
     def _decode(self, buffer: memoryview, spans: Sequence[Span]) -> tuple[Decoded, list[Slice]]:
@@ -334,7 +337,12 @@ class Reader:
         self._sync(part, place)
         part.seen, part.state = place.opened.stat, place.state
 
+    def _full(self) -> bool:
+        """Batches begin small, so that writing begins soon, and double: rows sorted in larger batches insert faster."""
+        return self.batch.points >= self.limit or self.batch.bytes >= _BATCH_BYTES
+
     def _take(self) -> Batch:
+        self.limit = min(2 * self.limit, self.config.batch_points)
         batch, self.batch = self.batch, Batch()
         return batch
 

@@ -117,7 +117,8 @@ class Loader:
             write.move_cursors(conn, [row for row, _ in shards])
             write.add_errors(conn, [error for _, errors in shards for error in errors])
             started = self._apply_start(conn, batch)
-            write.set_status(conn, [job.id for job in ended], CacheStatus.CACHED)
+            for status in (CacheStatus.CACHED, CacheStatus.NOT_IN_CACHE):
+                write.set_status(conn, [job.id for job in ended if _final(job) is status], status)
             revision = write.bump(conn)
             changes = _job_changes(
                 batch, jobs, {part.shard.id: row for part, (row, _) in zip(batch.parts, shards, strict=True)}
@@ -136,7 +137,7 @@ class Loader:
             jobs[job_id].point_count = row["point_count"]
             jobs[job_id].start_time, jobs[job_id].last_error = row["start_time"], row["last_error"]
         for job in ended:
-            job.cache_status = CacheStatus.CACHED
+            job.cache_status = _final(job)
 
     def _overtaken(self, batch: Batch) -> bool:
         """Tell whether a cursor is not where the batch starts from."""
@@ -246,6 +247,11 @@ _STATISTICS = (
 )
 _IDENTITY = (*write.TAG_IDENTITY, "data_class", "metadata", "content", "display_name", "description")
 _statistics: Callable[[TagState], tuple[Any, ...]] = attrgetter(*_STATISTICS)
+
+
+def _final(job: Job) -> CacheStatus:
+    """Return what a job is at the end of a pass: a file that could not be read is not loaded."""
+    return CacheStatus.NOT_IN_CACHE if any(shard.held for shard in job.shards.values()) else CacheStatus.CACHED
 
 
 def _tag_state(row: Any, number: int) -> TagState:

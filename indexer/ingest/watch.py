@@ -43,6 +43,7 @@ LIVE_BYTES = 4 * 2**20
 LEASE_SECONDS = 15.0
 _LEASE_LOOK_SECONDS = 1.0
 _GROUP_JOBS = 1_000  # of a backlog loaded in one go; jobs that appear meanwhile come with the next
+_SHARED_JOBS = 50  # the same where several indexers share the work
 _BEAT_SECONDS = 5.0
 _REPORT_SECONDS = 0.2
 _ACTIVE_SECONDS = 60.0  # a file that grew is looked at every second for so long, should notifications be lost
@@ -212,7 +213,7 @@ class Indexer:
         jobs = sorted(self.dirty.values(), key=lambda j: (wanted.get(j.id, 0), -(j.update_time or 0.0), j.train_id))
         self.wanted.clear()
         live = [job for job in jobs if _is_live(job)]
-        backlog = [job for job in jobs if not _is_live(job)][:_GROUP_JOBS]
+        backlog = [job for job in jobs if not _is_live(job)][: _SHARED_JOBS if self.leased else _GROUP_JOBS]
         return self._claim(live), self._claim(backlog)
 
     def _load_live(self, jobs: Sequence[Job], stop: threading.Event) -> None:
@@ -245,6 +246,7 @@ class Indexer:
             self._say("watching")
         if all(_is_live(job) for job in self.dirty.values() if job.dirty):
             self._ensure_index()
+        self._release(jobs)
         recent = [job for job in jobs if self._recently_written(job)]
         self.active.update(dict.fromkeys((job.id for job in recent), self.clock.monotonic()))
         self.loader.forget(job for job in jobs if job.id not in self.active)
@@ -499,6 +501,15 @@ class Indexer:
                         shard.held = True  # somebody else loads it; the next scan asks again
                     self.elsewhere.add(job.id)
         return [job for job in jobs if job.dirty]
+
+    def _release(self, jobs: Sequence[Job]) -> None:
+        """Give back the leases on those of `jobs` that are loaded."""
+        loaded = [job for job in jobs if job.cache_status is not CacheStatus.CACHING]
+        if self.leased and loaded:
+            with transaction(self.engine) as conn:
+                write.release(conn, self.id, [job.id for job in loaded])
+            for job in loaded:
+                job.leased_until = 0.0
 
     def _reread(self, conn: Any, jobs: Sequence[Job]) -> None:
         """Another indexer wrote these jobs since we looked: what we remember of them is old."""

@@ -22,8 +22,10 @@ CONTENT = b"".join(records.tb_scalar("t", i, i / 2, 1.0) for i in range(9000))
 def nothing_loaded() -> Iterator[None]:
     """The state of a process that has not loaded the kernel yet."""
     kernel._loaded.cache_clear()
+    kernel._code.cache_clear()
     yield
     kernel._loaded.cache_clear()
+    kernel._code.cache_clear()
 
 
 @pytest.fixture
@@ -74,6 +76,7 @@ def test_it_is_compiled_once_and_then_loaded(cache: Path) -> None:
     (file,) = cache.iterdir()
     content = file.read_bytes()
     kernel._loaded.cache_clear()
+    kernel._code.cache_clear()
     changed = file.stat().st_mtime_ns
     assert kernel.load() is not None
     assert changed == file.stat().st_mtime_ns
@@ -98,6 +101,7 @@ def test_a_compiler_that_fails_means_no_kernel(cache: Path, monkeypatch: pytest.
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     assert kernel.load() is None
     kernel._loaded.cache_clear()
+    kernel._code.cache_clear()
     monkeypatch.setattr(sys, "executable", "/bin/false" if sys.platform != "win32" else "where")
     assert kernel.load() is None
 
