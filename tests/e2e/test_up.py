@@ -254,4 +254,4 @@ def test_a_refusal_of_a_child_is_one_line_of_the_parent(tmp_path: Path) -> None:
     assert (1, "", 1) == (ended.returncode, ended.stdout, len(ended.stderr.splitlines()))
     assert "text.db: the file is no SQLite database" in ended.stderr
     ended = run("up", "runs", "--port", "0", "--db", "mysql://x/y", cwd=tmp_path)
-    assert (2, "", 1) == (ended.returncode, ended.stdout, len(ended.stderr.splitlines()))
+    assert (1, "", 1) == (ended.returncode, ended.stdout, len(ended.stderr.splitlines()))
