@@ -24,7 +24,6 @@ from indexer.ports import Files, Stat
 from indexer.types import Damage, Decoded, Format, ShardKind, ShardState, Slice, Span
 
 _PROBE_BYTES = 2**20  # of a file that took another's name: is there anything good in it?
-_FIRST_POINTS = 250_000
 _BATCH_BYTES = 256 * 2**20  # of files: a batch of few points ends here
 
 
@@ -129,12 +128,10 @@ class Reader:
         self.waiting: list[tuple[_Place, Span]] = []  # small shards, whole in the buffer
         self.ending: list[Job] = []  # jobs whose last shard waits
         self.max_step: dict[int, int | None] = {}  # by job id, of what is read so far
-        self.limit = 0  # points of a batch
 
     def batches(self, jobs: Iterable[Job], stop: threading.Event) -> Iterator[Batch]:
         """Yield batches until everything on disk is read, or `stop` is set. Never yields an empty one."""
         self.batch, self.fill, self.waiting, self.ending, self.max_step = Batch(), 0, [], [], {}
-        self.limit = min(_FIRST_POINTS, self.config.batch_points)
         for job in jobs:
             self.max_step[job.id] = job.max_step
             for shard in sorted((s for s in list(job.shards.values()) if s.dirty), key=lambda s: load_order(s.name)):
@@ -338,11 +335,10 @@ class Reader:
         part.seen, part.state = place.opened.stat, place.state
 
     def _full(self) -> bool:
-        """Batches begin small, so that writing begins soon, and double: rows sorted in larger batches insert faster."""
-        return self.batch.points >= self.limit or self.batch.bytes >= _BATCH_BYTES
+        """Tell whether the batch is to be written."""
+        return self.batch.points >= self.config.batch_points or self.batch.bytes >= _BATCH_BYTES
 
     def _take(self) -> Batch:
-        self.limit = min(2 * self.limit, self.config.batch_points)
         batch, self.batch = self.batch, Batch()
         return batch
 
