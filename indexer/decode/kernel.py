@@ -164,6 +164,17 @@ def load() -> Walk | None:
         return _loaded()
 
 
+def compiled() -> bool:
+    """Tell whether `load` need not compile: it is done, or cannot be."""
+    if _code.cache_info().currsize:
+        return True
+    try:
+        name = _file_name()
+    except ImportError:
+        return True
+    return any((directory / name).exists() for directory in _directories())
+
+
 def hardware_crc() -> bool:
     """Tell whether this processor has an instruction for CRC32C that the kernel uses."""
     import llvmlite.binding as llvm

@@ -6,6 +6,7 @@ The pure path is here; the compiled one (kernel.py) gives exactly the same and l
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from types import ModuleType
@@ -63,6 +64,7 @@ class Decoder:
         self.max_record_bytes = max_record_bytes
         self._wants_kernel = kernel
         self._kernel: _Fast | None = None
+        self._compiling: threading.Thread | None = None
         self._least_bytes = _LEAST_BYTES
         self._jobs: dict[int, Tags] = {}
 
@@ -107,6 +109,9 @@ class Decoder:
             and self._kernel is None
             and size >= (self._least_bytes if kernel.ready() else _MANY_BYTES)
         ):
+            if size < _WAITING_BYTES and not kernel.compiled():
+                self._compiling = self._compiling or kernel.warm(compile_only=True)
+                return None
             function = kernel.load()
             self._wants_kernel = function is not None
             if function is not None:
@@ -304,6 +309,7 @@ class _Fast:
 _FORGOTTEN = Series(-1, "", "", DataClass.UNKNOWN)
 _LEAST_BYTES = 8 * 1024  # fewer are decoded before the kernel is called
 _MANY_BYTES = 256 * 1024  # fewer are decoded before the kernel is loaded
+_WAITING_BYTES = 8 * 2**20  # fewer are decoded before it is compiled: that takes seconds, once on a machine
 
 
 def begin(span: Span, first: int) -> Slice:

@@ -46,6 +46,7 @@ def test_few_bytes_do_not_load_the_kernel(nothing_loaded: None) -> None:
     few = CONTENT[: len(CONTENT) // 4]
     made.decode(few, [span(few, Format.TENSORBOARD)])
     assert not kernel.ready()
+    kernel.warm(compile_only=True).join()
     assert 9000 == count(made)
     assert kernel.ready()
     assert made._kernel is not None
@@ -125,3 +126,16 @@ def test_a_span_outside_the_buffer_is_refused() -> None:
     made = decoder("kernel")
     with pytest.raises(ValueError, match="outside the buffer"):
         made.decode(CONTENT[:-1], [span(CONTENT, Format.TENSORBOARD)])
+
+
+def test_few_bytes_do_not_wait_for_the_compiler(cache: Path) -> None:
+    """What is decoded sooner than the kernel is compiled is decoded at once; the next call finds the kernel."""
+    assert 256 * 1024 < len(CONTENT)
+    decode = Decoder()
+    first = decode.decode(CONTENT, [span(CONTENT, Format.TENSORBOARD)])
+    assert not kernel.ready()
+    assert decode._compiling is not None
+    decode._compiling.join()
+    second = decode.decode(CONTENT, [span(CONTENT, Format.TENSORBOARD)])
+    assert kernel.ready()
+    assert first.step.tolist() == second.step.tolist() == list(range(9000))
