@@ -14,6 +14,10 @@ class Retry(SummaryDBError):
     """The same call may succeed: busy, deadlock, connection lost."""
 
 
+class Deadline(Retry):
+    """A query took longer than it may."""
+
+
 class Wait(SummaryDBError):
     """Something outside must change first: a directory appears, a lease ends, a database comes back."""
 

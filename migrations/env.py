@@ -5,8 +5,10 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection
 
-from indexer.db.engine import open_engine, transaction
-from indexer.db.schema import VERSION_TABLE, Base
+from indexer.db.connection import translated
+from indexer.db.engine import open_engine
+from indexer.db.schema import Base
+from indexer.version import VERSION_TABLE
 
 
 def run(connection: Connection) -> None:
@@ -27,5 +29,5 @@ if given is not None:
     run(given)
 else:
     url = context.get_x_argument(as_dictionary=True).get("url", "sqlite:///summarydb.db")
-    with transaction(open_engine(url)) as conn:
+    with translated(), open_engine(url).begin() as conn:
         run(conn)

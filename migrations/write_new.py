@@ -15,7 +15,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 
 from indexer.db.migrate import MIGRATIONS, NEW
-from indexer.db.schema import VERSION_TABLE
+from indexer.version import VERSION_TABLE
 
 DIALECTS = ("sqlite", "postgresql")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 
 from indexer.db import migrate
-from indexer.db.engine import open_engine, read_only
-from indexer.db.schema import REVISION
+from indexer.db.connection import Database
+from indexer.db.engine import read_only
 from indexer.errors import Refuse
 from indexer.ingest.lock import writer_lock
+from indexer.version import REVISION
 from summarydb.work import LOCK_SECONDS, naming, open_existing, shown
 
 _CHECK_SECONDS = 60.0
@@ -17,11 +18,11 @@ _CHECK_SECONDS = 60.0
 def upgrade(url: str) -> dict[str, str]:
     """Create or migrate the database; Refuse while an indexer holds it."""
     with writer_lock(url, timeout=LOCK_SECONDS), naming(url):
-        engine = open_engine(url)
+        database = Database(url)
         try:
-            migrate.upgrade(engine)
+            migrate.upgrade(database)
         finally:
-            engine.dispose()
+            database.dispose()
     return {"database": shown(url), "schema": REVISION}
 
 

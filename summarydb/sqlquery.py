@@ -14,9 +14,8 @@ from itertools import islice
 from typing import Any, TextIO
 
 from sqlalchemy import Connection, CursorResult
-from sqlalchemy.exc import DBAPIError
 
-from indexer.db.dialect import POSTGRESQL, is_write
+from indexer.db.dialect import POSTGRESQL, driver_error, is_write
 from indexer.db.engine import read_only
 from indexer.errors import Refuse, UsageError
 from summarydb import table
@@ -57,7 +56,8 @@ def run(url: str, query: str, *, form: str, limit: int, seconds: float, out: Tex
                 FORMATS[form](list(result.keys()), rows, out)
                 return rows.truncated
         except Refuse as e:
-            if isinstance(e.__cause__, DBAPIError) and is_write(e.__cause__):
+            cause = None if e.__cause__ is None else driver_error(e.__cause__)
+            if cause is not None and is_write(cause):
                 raise UsageError("QUERY would write: this command only reads") from e
             raise
         finally:

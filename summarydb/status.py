@@ -12,8 +12,8 @@ from indexer import text
 from indexer.db import migrate
 from indexer.db.engine import read_only
 from indexer.db.overview import Overview, overview
-from indexer.db.schema import REVISION
 from indexer.errors import Refuse
+from indexer.version import REVISION
 from summarydb import table
 from summarydb.progress import size
 from summarydb.work import naming, open_existing, shown

@@ -15,7 +15,7 @@ def everything() -> dict[str, object]:
     import platform
     import sqlite3
 
-    from indexer.db.schema import REVISION
+    from indexer.version import REVISION
 
     needs = ("alembic", "click", "flask", "numba", "numpy", "protobuf", "sqlalchemy", "waitress", "watchdog")
     return {

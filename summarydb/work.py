@@ -37,24 +37,24 @@ def index(
     """
     from indexer import log
     from indexer.db import migrate
-    from indexer.db.engine import open_engine, settle
+    from indexer.db.connection import Database
     from indexer.ingest.lock import writer_lock
     from indexer.ingest.watch import Indexer
 
     config = settings.config
     log.configure(verbose=settings.verbose, json=settings.log_format == "json")
     with writer_lock(config.url, timeout=LOCK_SECONDS), naming(config.url):
-        engine = open_engine(config.url)
+        database = Database(config.url)
         try:
-            migrate.upgrade(engine)
-            indexer = Indexer(config, engine, report=report)
+            migrate.upgrade(database)
+            indexer = Indexer(config, database, report=report)
             if ready is not None:
                 ready(indexer)
             outcome = indexer.run(stop, once=once)
-            settle(engine)
+            database.settle()
             return outcome
         finally:
-            engine.dispose()
+            database.dispose()
 
 
 def serve(

@@ -10,11 +10,19 @@ import pytest
 from sqlalchemy import Engine
 
 from indexer.db import migrate
+from indexer.db.connection import Database
 from indexer.db.engine import open_engine
 from tests.support.postgres import PostgresServer, database_of
 
 DATA = Path(__file__).parent / "data"
 Backend = Literal["sqlite", "postgresql"]
+
+
+def migrate_empty(url: str) -> None:
+    """Make the schema in an empty database."""
+    database = Database(url)
+    migrate.upgrade(database)
+    database.dispose()
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +37,7 @@ def postgres() -> Iterator[PostgresServer]:
 def postgres_template(postgres: PostgresServer) -> str:
     """Name of a migrated, empty database to copy."""
     url = postgres.create()
-    engine = open_engine(url)
-    migrate.upgrade(engine)
-    engine.dispose()
+    migrate_empty(url)
     return database_of(url)
 
 
@@ -39,9 +45,7 @@ def postgres_template(postgres: PostgresServer) -> str:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated, empty database file to copy."""
     path = tmp_path_factory.mktemp("template") / "empty.db"
-    engine = open_engine(f"sqlite:///{path}")
-    migrate.upgrade(engine)
-    engine.dispose()
+    migrate_empty(f"sqlite:///{path}")
     return path
 
 
@@ -80,7 +84,15 @@ def url(backend: Backend, request: pytest.FixtureRequest, tmp_path: Path) -> Ite
 
 @pytest.fixture
 def engine(url: str) -> Iterator[Engine]:
-    """An engine that may write to a migrated, empty database."""
+    """SQLAlchemy's engine on a migrated, empty database, to look at it and to prepare rows."""
     made = open_engine(url)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    """The same database as the indexer opens it."""
+    made = Database(url)
     yield made
     made.dispose()

@@ -16,8 +16,8 @@ from werkzeug.wrappers import Response
 
 from indexer import log
 from indexer.config import Config
-from indexer.db.engine import Deadline, read_only
-from indexer.errors import Report, Retry, SummaryDBError, Wait
+from indexer.db.engine import read_only
+from indexer.errors import Deadline, Report, Retry, SummaryDBError, Wait
 from indexer.version import __version__
 from webapi import openapi, queries, respond, v1
 from webapi.errors import Malformed, Unknown

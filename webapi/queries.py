@@ -17,8 +17,6 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, column, exists, 
 from indexer import text as names
 from indexer.db.dialect import POSTGRESQL
 from indexer.db.schema import (
-    REVISION,
-    VERSION_TABLE,
     Indexer,
     IndexState,
     Job,
@@ -31,6 +29,7 @@ from indexer.db.schema import (
 )
 from indexer.errors import Refuse
 from indexer.types import CacheStatus, RestartCause
+from indexer.version import REVISION, VERSION_TABLE
 from webapi.errors import Malformed, Unknown
 from webapi.respond import Small
 

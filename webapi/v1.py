@@ -23,8 +23,8 @@ from werkzeug.wrappers import Response
 from indexer import text as names
 from indexer.config import Config
 from indexer.db.engine import read_only
-from indexer.db.schema import REVISION
 from indexer.types import CacheStatus, DataClass
+from indexer.version import REVISION
 from webapi import queries, respond
 from webapi.curves import Curve, curve
 from webapi.parameters import MAX_NAME, Kind, Parameter, Values

@@ -15,13 +15,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from indexer import log
 from indexer.db import image
+from indexer.db.connection import Connection, Database, transaction, translated
 from indexer.db.dialect import POSTGRESQL
-from indexer.db.engine import transaction, translated
 from indexer.errors import Retry
 from indexer.types import Rows
 
@@ -41,22 +39,22 @@ _INDEX_LOCK = 0x73756D69  # "sumi": two programs must not build the index at onc
 
 
 @contextmanager
-def load(engine: Engine, rows: Rows) -> Iterator[Connection]:
+def load(database: Database, rows: Rows) -> Iterator[Connection]:
     """Insert `rows` and yield the open transaction, so that whatever belongs to them commits with them.
 
     Commits at the end of the block, rolls back on an exception. Errors come out as our families; a duplicate key is a
     bug of the caller and raises Refuse. On SQLite the write lock is held from the first row to the end of the block.
     """
-    with translated(), engine.connect() as conn:
-        if conn.dialect.name == POSTGRESQL:
-            with conn.begin():
+    with translated():
+        if database.dialect == POSTGRESQL:
+            with database.begin() as conn:
                 _copy(conn, TABLE, columns_of(rows), {})
                 yield conn
         else:
-            with _attached(conn, rows) as schemas, conn.begin():
+            with _attached(database.connect(), rows) as schemas, database.begin() as conn:
                 names = ", ".join(COLUMNS)
                 for schema in schemas:
-                    conn.exec_driver_sql(f"INSERT INTO {TABLE} ({names}) SELECT {names} FROM {schema}.p")  # noqa: S608
+                    conn.execute(f"INSERT INTO {TABLE} ({names}) SELECT {names} FROM {schema}.p")
                 if not schemas:
                     _insert(conn, TABLE, columns_of(rows), {})
                 yield conn
@@ -67,7 +65,7 @@ def append(conn: Connection, table: str, columns: Columns, nulls: Nulls | None =
 
     NaN becomes NULL; `nulls` says where a column of integers holds NULL.
     """
-    if conn.dialect.name == POSTGRESQL:
+    if conn.dialect == POSTGRESQL:
         _copy(conn, table, columns, nulls or {})
     else:
         _insert(conn, table, columns, nulls or {})
@@ -75,7 +73,7 @@ def append(conn: Connection, table: str, columns: Columns, nulls: Nulls | None =
 
 def _insert(conn: Connection, table: str, columns: Columns, nulls: Nulls) -> None:
     """Insert into SQLite, many rows a statement; the driver binds NaN as NULL."""
-    into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608  # our own names
+    into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
     one = f"({', '.join('?' * len(columns))})"
     lists = [
         (_with_none(column, nulls[name]) if name in nulls else column.tolist()) for name, column in columns.items()
@@ -85,56 +83,54 @@ def _insert(conn: Connection, table: str, columns: Columns, nulls: Nulls) -> Non
     if whole:
         flat = list(chain.from_iterable(zip(*(values[:whole] for values in lists), strict=True)))
         width = per * len(columns)
-        conn.exec_driver_sql(
-            into + ", ".join([one] * per), [tuple(flat[i : i + width]) for i in range(0, len(flat), width)]
-        )
+        conn.many(into + ", ".join([one] * per), (flat[i : i + width] for i in range(0, len(flat), width)))
     rest = list(zip(*(values[whole:] for values in lists), strict=True))
     if rest:
-        conn.exec_driver_sql(into + one, rest)
+        conn.many(into + one, rest)
 
 
-def suspend_index(engine: Engine, expected_rows: int) -> bool:
+def suspend_index(database: Database, expected_rows: int) -> bool:
     """Drop the key of tensor_points on PostgreSQL where a load of `expected_rows` outweighs what is stored.
 
     Returns whether it is gone. Then `ensure_index` must follow; until it does a duplicate key goes unnoticed and
     look-ups read the whole table. Readers go on; where one of them holds the table for long the index stays.
     """
-    if engine.dialect.name != POSTGRESQL or expected_rows < _SUSPEND_ROWS:
+    if database.dialect != POSTGRESQL or expected_rows < _SUSPEND_ROWS:
         return False
     try:
-        with transaction(engine) as conn:
-            conn.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
-            conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_INDEX_LOCK})")
-            stored = conn.exec_driver_sql("SELECT coalesce(sum(point_count), 0) FROM tags").scalar_one()
+        with transaction(database) as conn:
+            conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+            conn.execute(f"SELECT pg_advisory_xact_lock({_INDEX_LOCK})")
+            stored = conn.value("SELECT coalesce(sum(point_count), 0) FROM tags")
             if expected_rows <= stored:
                 return index_missing(conn)
-            conn.exec_driver_sql("ALTER TABLE tensor_points DROP CONSTRAINT IF EXISTS pk_tensor_points")
-            conn.exec_driver_sql("DROP INDEX IF EXISTS pk_tensor_points")
+            conn.execute("ALTER TABLE tensor_points DROP CONSTRAINT IF EXISTS pk_tensor_points")
+            conn.execute("DROP INDEX IF EXISTS pk_tensor_points")
     except Retry:
         return False
     return True
 
 
-def ensure_index(engine: Engine) -> bool:
+def ensure_index(database: Database) -> bool:
     """Build the key of tensor_points on PostgreSQL where it is missing, also after a kill during a load.
 
     Readers go on, other writers wait. Returns whether there was anything to do; then `rollups.catch_up` should follow.
     Refuse where a point is stored twice.
     """
-    if engine.dialect.name != POSTGRESQL:
+    if database.dialect != POSTGRESQL:
         return False
-    with transaction(engine) as conn:
+    with transaction(database) as conn:
         if not index_missing(conn) and _is_primary_key(conn):
             return False
-        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_INDEX_LOCK})")
-        conn.exec_driver_sql("SET LOCAL maintenance_work_mem = '128MB'")
-        conn.exec_driver_sql("CREATE UNIQUE INDEX IF NOT EXISTS pk_tensor_points ON tensor_points (tag_id, step, seq)")
+        conn.execute(f"SELECT pg_advisory_xact_lock({_INDEX_LOCK})")
+        conn.execute("SET LOCAL maintenance_work_mem = '128MB'")
+        conn.execute("CREATE UNIQUE INDEX IF NOT EXISTS pk_tensor_points ON tensor_points (tag_id, step, seq)")
     try:  # the index does its work already; making it the key needs the table to ourselves for a moment
-        with transaction(engine) as conn:
-            conn.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
-            conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_INDEX_LOCK})")
+        with transaction(database) as conn:
+            conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+            conn.execute(f"SELECT pg_advisory_xact_lock({_INDEX_LOCK})")
             if not _is_primary_key(conn):
-                conn.exec_driver_sql(
+                conn.execute(
                     "ALTER TABLE tensor_points ADD CONSTRAINT pk_tensor_points PRIMARY KEY USING INDEX pk_tensor_points"
                 )
     except Retry as e:
@@ -144,14 +140,14 @@ def ensure_index(engine: Engine) -> bool:
 
 def index_missing(conn: Connection) -> bool:
     """Tell whether look-ups in tensor_points would read the whole table just now; never on SQLite."""
-    if conn.dialect.name != POSTGRESQL:
+    if conn.dialect != POSTGRESQL:
         return False
-    return bool(conn.exec_driver_sql("SELECT to_regclass('pk_tensor_points') IS NULL").scalar_one())
+    return bool(conn.value("SELECT to_regclass('pk_tensor_points') IS NULL"))
 
 
 def _is_primary_key(conn: Connection) -> bool:
     query = "SELECT count(*) FROM pg_constraint WHERE conrelid = 'tensor_points'::regclass AND contype = 'p'"
-    return bool(conn.exec_driver_sql(query).scalar_one())
+    return bool(conn.value(query))
 
 
 @contextmanager
@@ -163,7 +159,7 @@ def _attached(conn: Connection, rows: Rows) -> Iterator[list[str]]:
     if len(rows) < _SMALL_ROWS or not images_work():
         yield []
         return
-    dbapi: Any = conn.connection.dbapi_connection
+    dbapi = conn.raw
     size = max(_IMAGE_ROWS, -(-len(rows) // _IMAGES))
     schemas: list[str] = []
     try:
@@ -205,7 +201,7 @@ def _read_back(rows: Rows) -> list[tuple[float | None, ...]]:
         for i in range(_IMAGES):
             conn.execute(f"ATTACH ':memory:' AS segment{i}")
         conn.deserialize(image.build(rows), name="segment0")  # type: ignore[arg-type]  # any buffer will do
-        return conn.execute(f"SELECT {', '.join(COLUMNS)} FROM segment0.p").fetchall()  # noqa: S608  # ours
+        return conn.execute(f"SELECT {', '.join(COLUMNS)} FROM segment0.p").fetchall()
     finally:
         conn.close()
 
@@ -240,22 +236,13 @@ def _copy(conn: Connection, table: str, columns: Columns, nulls: Nulls) -> None:
     n = len(next(iter(columns.values())))
     if not n:
         return
-    raw: Any = conn.connection.dbapi_connection
-    dbapi: Any = conn.dialect.loaded_dbapi
-    try:
-        with raw.cursor() as cursor, cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN BINARY") as copy:
-            copy.write(_COPY_HEADER)
-            for start in range(0, n, _COPY_ROWS):
-                part = slice(start, start + _COPY_ROWS)
-                masks = {name: mask[part] for name, mask in nulls.items()}
-                copy.write(_copy_bytes({name: column[part] for name, column in columns.items()}, masks).data)
-            copy.write(_COPY_TRAILER)
-    except dbapi.Error as e:
-        gone = conn.dialect.is_disconnect(e, raw, None)
-        if gone:
-            conn.invalidate(e)
-        wrapped = DBAPIError.instance("COPY", None, e, dbapi.Error, connection_invalidated=gone, dialect=conn.dialect)
-        raise wrapped from e
+    with conn.raw.cursor() as cursor, cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN BINARY") as copy:
+        copy.write(_COPY_HEADER)
+        for start in range(0, n, _COPY_ROWS):
+            part = slice(start, start + _COPY_ROWS)
+            masks = {name: mask[part] for name, mask in nulls.items()}
+            copy.write(_copy_bytes({name: column[part] for name, column in columns.items()}, masks).data)
+        copy.write(_COPY_TRAILER)
 
 
 def _copy_bytes(columns: Columns, nulls: Nulls) -> npt.NDArray[np.uint8]:

@@ -1,18 +1,17 @@
-"""The only place that knows two databases: URLs, upserts, what an error means."""
+"""The only place that knows two databases: their URLs, and what an error means."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import sqlite3
-from collections.abc import Iterable
-from typing import Any
-
-from sqlalchemy import Connection, Dialect, Table
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+import sys
+from typing import TYPE_CHECKING, Any
 
 from indexer.errors import Refuse, UsageError
+
+if TYPE_CHECKING:  # SQLAlchemy takes a quarter of a second to import
+    from sqlalchemy.engine import URL
 
 SQLITE = "sqlite"
 POSTGRESQL = "postgresql"
@@ -20,8 +19,23 @@ SQLITE_PAGE_BYTES = 16384
 """Measured: the knee of load speed over page size. Source: spec of the project's first measurements, docs/decisions."""
 
 
+_PLAIN_SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///([^?]+)")
+
+
+def sqlite_file(url: str) -> str | None:
+    """Return the path in a SQLite URL, None where `url` is of PostgreSQL. Refuse as `parse_url`."""
+    plain = _PLAIN_SQLITE.fullmatch(url)
+    if plain is not None and plain.group(1) != ":memory:":
+        return plain.group(1)  # without SQLAlchemy, which reads it the same way
+    parsed = parse_url(url)
+    return parsed.database if parsed.get_backend_name() == SQLITE else None
+
+
 def parse_url(url: str) -> URL:
     """Return `url` as SQLAlchemy's, with the drivers we use. Refuse names what is wrong and what to write."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as e:
@@ -44,65 +58,42 @@ def parse_url(url: str) -> URL:
     raise Refuse(f"database {name!r} is not supported: write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
 
 
-def _insert(dialect: Dialect, table: Table) -> Any:
-    if dialect.name == POSTGRESQL:
-        from sqlalchemy.dialects import postgresql  # 60 ms that SQLite's users need not wait for
-
-        return postgresql.insert(table)
-    return sqlite.insert(table)
-
-
-def upsert(dialect: Dialect, table: Table, keys: Iterable[str], *, update: Iterable[str] | None = None) -> Any:
-    """Return `INSERT ... ON CONFLICT (keys) DO UPDATE` of the columns `update`, else every one that is no key."""
-    insert = _insert(dialect, table)
-    keys = list(keys)
-    changed = [c.name for c in table.columns if c.name not in keys] if update is None else update
-    return insert.on_conflict_do_update(index_elements=keys, set_={name: insert.excluded[name] for name in changed})
+def driver_error(error: BaseException) -> Exception | None:
+    """Return the driver's own error in `error`, which may be SQLAlchemy's around it; None where there is none."""
+    inner = getattr(error, "orig", None)
+    found = error if inner is None else inner
+    psycopg: Any = sys.modules.get("psycopg")
+    kinds = (sqlite3.Error,) if psycopg is None else (sqlite3.Error, psycopg.Error)
+    return found if isinstance(found, kinds) else None
 
 
-def insert_new(dialect: Dialect, table: Table) -> Any:
-    """Return `INSERT ... ON CONFLICT DO NOTHING`."""
-    return _insert(dialect, table).on_conflict_do_nothing()
-
-
-def take_turns(conn: Connection, key: int) -> None:
-    """Until the transaction ends, keep out others that ask with the same key. On SQLite its lock does that already."""
-    if conn.dialect.name == POSTGRESQL:
-        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({key:d})")
-
-
-def is_busy(error: DBAPIError) -> bool:
+def is_busy(error: Exception) -> bool:
     """Tell whether the same call may succeed in a moment: locked, serialization failure, deadlock."""
-    match error.orig:
-        case sqlite3.Error() as e:
-            return getattr(e, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-        case e:
-            return getattr(e, "sqlstate", None) in {"40001", "40P01", "55P03"}
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+    return getattr(error, "sqlstate", None) in {"40001", "40P01", "55P03"}
 
 
-def is_write(error: DBAPIError) -> bool:
+def is_write(error: Exception) -> bool:
     """Tell whether a read-only connection was asked to write."""
-    match error.orig:
-        case sqlite3.Error() as e:
-            return getattr(e, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
-        case e:
-            return getattr(e, "sqlstate", None) == "25006"
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
+    return getattr(error, "sqlstate", None) == "25006"
 
 
-def is_gone(error: DBAPIError) -> bool:
+def is_gone(error: Exception) -> bool:
     """Tell whether the database cannot be reached just now: none made, lost, too many, server stopping."""
-    if isinstance(error.orig, sqlite3.Error):
+    if isinstance(error, sqlite3.Error):
         return False
-    state = getattr(error.orig, "sqlstate", None) or ""
-    if not state and isinstance(error, OperationalError):
-        return True  # no connection came about: libpq's own errors have no code
-    return error.connection_invalidated or state[:2] == "08" or state in {"53300", "57P01", "57P02", "57P03"}
+    state = getattr(error, "sqlstate", None) or ""
+    if not state:  # no connection came about, or it broke: libpq's own errors have no code
+        psycopg: Any = sys.modules.get("psycopg")
+        return psycopg is not None and isinstance(error, psycopg.OperationalError)
+    return state[:2] == "08" or state in {"53300", "57P01", "57P02", "57P03"}
 
 
-def is_timeout(error: DBAPIError) -> bool:
+def is_timeout(error: Exception) -> bool:
     """Tell whether the statement was cut at its deadline."""
-    match error.orig:
-        case sqlite3.Error() as e:
-            return getattr(e, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT
-        case e:
-            return getattr(e, "sqlstate", None) == "57014"
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT
+    return getattr(error, "sqlstate", None) == "57014"

@@ -1,30 +1,22 @@
-"""Open an Engine; `transaction(engine)` to write, `open_reader(url)` and `read_only(engine)` to read.
-
-SQLite: WAL with synchronous=NORMAL. A kill of the process loses nothing that was committed; a loss of power may lose
-the last commits, never the database's consistency.
-"""
+"""SQLAlchemy's engines: `open_reader(url)` and `read_only(engine)` to read, `open_engine(url)` to migrate."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from indexer.db.dialect import SQLITE, SQLITE_PAGE_BYTES, is_busy, is_gone, is_timeout, parse_url
-from indexer.errors import Refuse, Retry, SummaryDBError, Wait
+from indexer.db.connection import BUSY_MS, SQLITE_PRAGMAS, translated
+from indexer.db.dialect import SQLITE, parse_url
 
-BUSY_MS = 5_000
 _READ_CACHE_KIB = 8 * 1024
-_WRITE_CACHE_KIB = 32 * 1024
-_CHECKPOINT_PAGES = 2_500  # 40 MB: fewer syncs in a load than SQLite's 1,000 pages, and a stall still below 0.1 s
 _PROGRESS_STEPS = 2_000  # virtual machine steps between two looks at the clock
 
 
@@ -40,12 +32,8 @@ def open_engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(dbapi: sqlite3.Connection, _record: object) -> None:
         dbapi.isolation_level = None  # we say BEGIN ourselves
-        dbapi.execute(f"PRAGMA page_size = {SQLITE_PAGE_BYTES}")  # takes effect on an empty file only
-        dbapi.execute("PRAGMA journal_mode = WAL")
-        dbapi.execute("PRAGMA synchronous = NORMAL")
-        dbapi.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        dbapi.execute("PRAGMA foreign_keys = ON")
-        dbapi.execute(f"PRAGMA cache_size = -{_WRITE_CACHE_KIB}")
+        for pragma in SQLITE_PRAGMAS:
+            dbapi.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin(conn: Connection) -> None:
@@ -87,14 +75,6 @@ def open_reader(url: str, *, pool_size: int = 8) -> Engine:
     return engine
 
 
-def settle(engine: Engine) -> None:
-    """Bring all commits into the SQLite file itself, as far as nobody reads older ones: it may be copied alone then."""
-    if engine.dialect.name != SQLITE:
-        return
-    with translated(), closing(engine.raw_connection()) as conn:  # not in a transaction
-        conn.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """Write in one transaction; errors come out as our families."""
@@ -118,39 +98,3 @@ def read_only(engine: Engine, *, seconds: float) -> Iterator[Connection]:
             conn.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             conn.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}")
             yield conn
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn the driver's errors into ours."""
-    try:
-        yield
-    except DBAPIError as e:
-        raise family(e) from e
-
-
-def family(error: DBAPIError) -> SummaryDBError:
-    """Return what `error` means for the caller."""
-    text = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
-    if is_timeout(error):
-        return Deadline("the query passed its deadline; ask for less, or raise --query-seconds")
-    if is_busy(error):
-        return Retry(f"another writer holds the database ({text}); the call may be repeated")
-    if is_gone(error):
-        return Wait(f"the database cannot be reached ({text}); check that it runs and lets you in")
-    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_NOTADB:
-        return Refuse(f"the file is no SQLite database ({text}); give another --db")
-    if code == sqlite3.SQLITE_CANTOPEN:
-        return Refuse(
-            f"the database file cannot be opened ({text}); check that its directory exists and may be written"
-        )
-    if code == sqlite3.SQLITE_READONLY:
-        return Refuse(f"the database may not be written ({text}); check the permissions of the file and its directory")
-    if code == sqlite3.SQLITE_FULL:
-        return Wait(f"the disk is full ({text}); free some space and loading goes on")
-    return Refuse(f"the database refused: {text}")
-
-
-class Deadline(Retry):
-    """A query took longer than it may."""

@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Engine
 
 from indexer.db import bulk
-from indexer.db.engine import transaction
+from indexer.db.connection import Connection, Database, transaction
 from indexer.types import Rows
 
 BUCKET = 64  # points of a bucket of level 0
@@ -116,29 +115,29 @@ def fold(conn: Connection, tags: Sequence[Rolled], rows: Rows, tails: Tails | No
 
 def rebuild(conn: Connection, tag_id: int) -> Rolled:
     """Build the buckets of a tag again from its points, and note in `tags` how far they reach."""
-    conn.exec_driver_sql(f"DELETE FROM point_rollups WHERE tag_id = {int(tag_id)}")  # noqa: S608  # a number
-    query = f"SELECT count(*) FROM tensor_points WHERE tag_id = {int(tag_id)}"  # noqa: S608
-    tag = Rolled(tag_id, conn.exec_driver_sql(query).scalar_one())
+    conn.execute(f"DELETE FROM point_rollups WHERE tag_id = {int(tag_id)}")
+    query = f"SELECT count(*) FROM tensor_points WHERE tag_id = {int(tag_id)}"
+    tag = Rolled(tag_id, conn.value(query))
     if tag.point_count >= LONG:
         tag, _ = _read_on(conn, tag, _restarts(conn, tag_id), None)
     _note(conn, tag)
     return tag
 
 
-def catch_up(engine: Engine) -> dict[int, Rolled]:
+def catch_up(database: Database) -> dict[int, Rolled]:
     """Roll up what stayed behind while the index of tensor_points was suspended; return the tags that moved.
 
     A transaction a tag. Call it after `bulk.ensure_index`, also at a start, and before states of tags are loaded.
     """
     query = (
-        "SELECT id, point_count, rolled_count, rolled_step FROM tags "  # noqa: S608  # numbers
+        "SELECT id, point_count, rolled_count, rolled_step FROM tags "
         f"WHERE point_count >= {LONG} AND point_count - rolled_count >= {BUCKET}"
     )
-    with transaction(engine) as conn:
-        behind = [Rolled(*row) for row in conn.exec_driver_sql(query)]
+    with transaction(database) as conn:
+        behind = [Rolled(*row) for row in conn.execute(query)]
     moved: dict[int, Rolled] = {}
     for tag in behind:
-        with transaction(engine) as conn:
+        with transaction(database) as conn:
             now, _ = _read_on(conn, tag, _restarts(conn, tag.tag_id), None)
             if now != tag:
                 _note(conn, now)
@@ -148,8 +147,8 @@ def catch_up(engine: Engine) -> dict[int, Rolled]:
 
 def _note(conn: Connection, tag: Rolled) -> None:
     step = "NULL" if tag.rolled_step is None else int(tag.rolled_step)
-    conn.exec_driver_sql(
-        f"UPDATE tags SET rolled_count = {int(tag.rolled_count)}, rolled_step = {step} WHERE id = {int(tag.tag_id)}"  # noqa: S608
+    conn.execute(
+        f"UPDATE tags SET rolled_count = {int(tag.rolled_count)}, rolled_step = {step} WHERE id = {int(tag.tag_id)}"
     )
 
 
@@ -182,10 +181,10 @@ class _Restarts:
 
 def _restarts(conn: Connection, tag_id: int) -> _Restarts:
     query = (
-        f"SELECT seq, step FROM restarts WHERE tag_id = {int(tag_id)} "  # noqa: S608  # a number
+        f"SELECT seq, step FROM restarts WHERE tag_id = {int(tag_id)} "
         "AND cause IN ('new_file', 'session_start') ORDER BY seq"
     )
-    rows = conn.exec_driver_sql(query).all()
+    rows = conn.execute(query).fetchall()
     seq, step = (np.array([row[i] for row in rows], np.int64) for i in (0, 1))
     return _Restarts(seq, np.minimum.accumulate(step[::-1])[::-1])
 
@@ -224,20 +223,20 @@ def _mixed(conn: Connection, tag_id: int, restarts: _Restarts, new: Rows, curren
     if least > seq or (least == seq and step <= first):
         return False
     query = (
-        f"SELECT 1 FROM tensor_points WHERE tag_id = {tag_id} AND step > {_big(first)} "  # noqa: S608  # numbers
+        f"SELECT 1 FROM tensor_points WHERE tag_id = {tag_id} AND step > {_big(first)} "
         f"AND seq >= {least} AND (seq < {seq} OR (seq = {seq} AND step < {_big(step)})) LIMIT 1"
     )
-    return conn.exec_driver_sql(query).first() is not None
+    return conn.execute(query).fetchone() is not None
 
 
 def _truncate(conn: Connection, tag: Rolled, step: int) -> Rolled:
     """Drop the buckets of a tag that reach `step` or above."""
     where = f"FROM point_rollups WHERE tag_id = {tag.tag_id} AND level ="
     query = f"SELECT count(*), max(last_step) {where} 0 AND last_step < {_big(step)}"
-    kept, last = conn.exec_driver_sql(query).one()
+    ((kept, last),) = conn.execute(query).fetchall()
     level, width = 0, BUCKET
     while width <= tag.rolled_count:
-        conn.exec_driver_sql(f"DELETE {where} {level} AND ordinal >= {kept * BUCKET // width}")
+        conn.execute(f"DELETE {where} {level} AND ordinal >= {kept * BUCKET // width}")
         level, width = level + 1, width * FAN
     return replace(tag, rolled_count=kept * BUCKET, rolled_step=last)
 
@@ -257,16 +256,16 @@ def _read(conn: Connection, tag: Rolled, restarts: _Restarts, below: tuple[int, 
     """Yield current points of a tag behind its last bucket, in order, a chunk at a time."""
     after: Sequence[int] | None = None
     if tag.rolled_count:
-        after = conn.exec_driver_sql(
-            f"SELECT last_step, last_seq FROM point_rollups WHERE tag_id = {tag.tag_id} AND level = 0 "  # noqa: S608
+        (after,) = conn.execute(
+            f"SELECT last_step, last_seq FROM point_rollups WHERE tag_id = {tag.tag_id} AND level = 0 "
             f"AND ordinal = {tag.rolled_count // BUCKET - 1}"
-        ).one()
+        ).fetchall()
     limit = f" AND (p.step, p.seq) < ({_big(below[0])}, {below[1]})" if below else ""
     while True:
         start = f" AND (p.step, p.seq) > ({_big(after[0])}, {after[1]})" if after is not None else ""
         found = _fetch(
             conn,
-            f"SELECT p.tag_id, p.step, p.seq, p.wall_time, p.value FROM tensor_points p WHERE p.tag_id = {tag.tag_id}"  # noqa: S608
+            f"SELECT p.tag_id, p.step, p.seq, p.wall_time, p.value FROM tensor_points p WHERE p.tag_id = {tag.tag_id}"
             f"{start}{limit}{restarts.sql()} ORDER BY p.step, p.seq LIMIT {_CHUNK}",
         )
         yield restarts.current(found)
@@ -286,7 +285,7 @@ def _read_ends(conn: Connection, unread: Sequence[_Open]) -> None:
         )
         rows = _fetch(
             conn,
-            f"WITH w(tag_id, low, high) AS (VALUES {ranges}) "  # noqa: S608  # numbers
+            f"WITH w(tag_id, low, high) AS (VALUES {ranges}) "
             "SELECT p.tag_id, p.step, p.seq, p.wall_time, p.value FROM w CROSS JOIN tensor_points p "
             "WHERE p.tag_id = w.tag_id AND p.step >= w.low AND p.step < w.high ORDER BY p.tag_id, p.step",
         )
@@ -302,8 +301,7 @@ def _fetch(conn: Connection, query: str) -> Rows:
 
 def _tuples(conn: Connection, query: str, dtype: np.dtype[np.void]) -> npt.NDArray[np.void]:
     """Return the rows of a query as they come from the driver: half the time of SQLAlchemy's rows. NULL becomes NaN."""
-    cursor: Any = conn.exec_driver_sql(query).cursor
-    return np.fromiter(cursor, dtype)
+    return np.fromiter(conn.execute(query), dtype)
 
 
 def _big(number: int) -> str:
@@ -427,7 +425,7 @@ def _open_buckets(conn: Connection, tags: Ints, level: int, have: Ints) -> Bucke
     for i in range(0, len(wanted), _TAGS):
         values = ", ".join(f"({tag_id}, {ordinal})" for tag_id, ordinal in wanted[i : i + _TAGS])
         query = (
-            f"WITH w(tag_id, ordinal) AS (VALUES {values}) SELECT {names} FROM w CROSS JOIN point_rollups r "  # noqa: S608
+            f"WITH w(tag_id, ordinal) AS (VALUES {values}) SELECT {names} FROM w CROSS JOIN point_rollups r "
             f"WHERE r.tag_id = w.tag_id AND r.level = {level} AND r.ordinal >= w.ordinal"
         )
         found.append(_tuples(conn, query, _BUCKET))

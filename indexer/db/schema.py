@@ -22,11 +22,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-REVISION = "0002"
-"""The newest migration. A test keeps it equal to alembic's head, so that `serve` need not import alembic."""
-
-VERSION_TABLE = "summarydb_version"
-
 
 class Base(DeclarativeBase):
     """Names of constraints are the same on every database, so migrations can speak of them."""

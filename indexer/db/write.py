@@ -5,24 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import count
-from operator import itemgetter
-from typing import Any
-
-from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, text, update
-from sqlalchemy.engine import Row
+from typing import Any, NamedTuple
 
 from indexer.config import Root as RootConfig
-from indexer.db import schema
-from indexer.db.dialect import POSTGRESQL, insert_new, upsert
+from indexer.db.connection import Connection, Row
+from indexer.db.dialect import POSTGRESQL
 from indexer.errors import Retry
 from indexer.text import key, short_key, store
-from indexer.types import CacheStatus
-
-_TABLES = schema.Base.metadata.tables
-ROOT, JOB, SHARD, TAG = (_TABLES[name] for name in ("roots", "jobs", "shards", "tags"))
-ERROR, POINT, RESTART = (_TABLES[name] for name in ("shard_errors", "tensor_points", "restarts"))
-SEGMENT, ROLLUP = _TABLES["tag_segments"], _TABLES["point_rollups"]
-STATE, INDEXER = _TABLES["index_state"], _TABLES["indexers"]
+from indexer.types import CacheStatus, RestartCause
 
 SEGMENT_COLUMNS = (
     "tag_id",
@@ -41,53 +31,151 @@ ERRORS_KEPT = 1_000
 Values = Mapping[str, Any]
 
 
-def _many(conn: Connection, statement: Any, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
-    """Execute a statement once a row; return how many rows of the table it met.
+class JobRow(NamedTuple):
+    """What the indexer remembers of a job."""
 
-    The driver gets the rows as they are: they hold plain numbers, text and bytes only, and SQLAlchemy's work on each
-    would take longer than the insert. `columns` are the statement's parameters, in the order of the rows.
-    """
-    compiled = statement.compile(dialect=conn.dialect, column_keys=list(columns))
-    names = compiled.positiontup
-    given: Any = rows
-    if names is None:
-        given = [dict(zip(columns, row, strict=True)) for row in rows]
-    elif list(names) != list(columns):
-        pick = itemgetter(*(columns.index(name) for name in names))
-        given = [pick(row) for row in rows]
-    return conn.exec_driver_sql(str(compiled), given).rowcount
-
-
-def _columns(rows: Sequence[Values]) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return the names of mappings that are alike, and their values."""
-    names = list(rows[0])
-    return names, [tuple([row[name] for name in names]) for row in rows]
+    id: int
+    root_id: int
+    train_id: str
+    cache_status: str
+    create_time: float | None
+    update_time: float | None
+    start_time: float | None
+    point_count: int
+    missing_since: float | None
+    last_error: str | None
+    revision: int
 
 
+class ShardRow(NamedTuple):
+    """What the indexer remembers of a file."""
+
+    id: int
+    job_id: int
+    name: str
+    generation: int
+    kind: str
+    format: str
+    cursor: int
+    size: int
+    mtime_ns: int
+    file_id: str | None
+    fingerprint: bytes | None
+    tail: bytes | None
+    state: str
+    record_count: int
+    bad_records: int
+    bad_bytes: int
+    lost_since: int | None
+
+
+class TagRow(NamedTuple):
+    """A tag with its last segment and, while no point followed it, the session start behind it."""
+
+    id: int
+    job_id: int
+    plugin: str
+    name: str
+    data_class: str
+    metadata: bytes | None
+    content: bytes | None
+    display_name: str | None
+    description: str | None
+    point_count: int
+    first_step: int | None
+    last_step: int | None
+    min_step: int | None
+    max_step: int | None
+    first_wall_time: float | None
+    last_wall_time: float | None
+    max_wall_time: float | None
+    last_value: float | None
+    min_value: float | None
+    max_value: float | None
+    nan_count: int
+    pos_inf_count: int
+    neg_inf_count: int
+    max_length: int
+    seq: int
+    segments: int
+    rolled_count: int
+    rolled_step: int | None
+    segment_shard_id: int | None
+    segment_first_step: int
+    segment_first_seq: int
+    segment_last_step: int
+    segment_last_seq: int
+    segment_count: int
+    start_step: int | None
+
+
+_OF_TAG = TagRow._fields[: TagRow._fields.index("segment_shard_id")]
+_OF_SEGMENT = ("shard_id", "first_step", "first_seq", "last_step", "last_seq", "count")
+_JOBS = f"SELECT {', '.join(JobRow._fields)} FROM jobs"
+_SHARDS = f"SELECT {', '.join(f's.{name}' for name in ShardRow._fields)} FROM shards s"
+
+
+# How statements are written -------------------------------------------------------------------------------------------
+def _names(columns: Iterable[str]) -> str:
+    """Return columns as SQL; `offset` is a word of its own on PostgreSQL."""
+    return ", ".join(f'"{name}"' for name in columns)
+
+
+@lru_cache(maxsize=64)
+def _insert(table: str, columns: Sequence[str]) -> str:
+    return f"INSERT INTO {table} ({_names(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+@lru_cache(maxsize=64)
+def _upsert(table: str, columns: Sequence[str], keys: Sequence[str], changed: Sequence[str]) -> str:
+    """Return an INSERT that updates the columns `changed` where a row with these keys exists."""
+    changes = ", ".join(f'"{name}" = excluded."{name}"' for name in changed)
+    return f"{_insert(table, columns)} ON CONFLICT ({_names(keys)}) DO UPDATE SET {changes}"
+
+
+@lru_cache(maxsize=64)
+def _update(table: str, columns: Sequence[str], by: Sequence[str]) -> str:
+    changes = ", ".join(f'"{name}" = ?' for name in columns)
+    return f"UPDATE {table} SET {changes} WHERE {' AND '.join(f'{name} = ?' for name in by)}"
+
+
+def _among(numbers: Iterable[int]) -> str:
+    """Return ids as the inside of IN (...), which may be empty."""
+    return ", ".join(str(int(number)) for number in numbers) or "NULL"
+
+
+def _turned(rows: Sequence[Values], last: Sequence[str]) -> tuple[tuple[str, ...], list[Row]]:
+    """Return the columns of mappings that are alike, without `last`, and their values, those of `last` at the end."""
+    names = tuple(name for name in rows[0] if name not in last)
+    order = (*names, *last)
+    return names, [tuple([row[name] for name in order]) for row in rows]
+
+
+# Roots, jobs and shards -----------------------------------------------------------------------------------------------
 def register_root(conn: Connection, root: RootConfig) -> int:
     """Return the id of `root`, new or known: a named one by its name, another by its real path."""
     path = store(str(root.path))
-    known = conn.execute(select(ROOT.c.id, ROOT.c.name, ROOT.c.path, ROOT.c.named)).all()
+    known = conn.execute("SELECT id, name, path, named FROM roots").fetchall()
     if root.named:
-        for row in known:
-            if row.name == root.name and row.named:
-                conn.execute(update(ROOT).where(ROOT.c.id == row.id).values(path=path))
-                return int(row.id)
-        for row in known:
-            if row.name == root.name:  # had by chance: the one who chose it gets it
-                other = _free_name(root.name, {r.name for r in known})
-                conn.execute(update(ROOT).where(ROOT.c.id == row.id).values(name=other))
-        name = root.name
+        for id_, name, _, named in known:
+            if name == root.name and named:
+                conn.execute("UPDATE roots SET path = ? WHERE id = ?", (path, id_))
+                return int(id_)
+        for id_, name, _, _ in known:
+            if name == root.name:  # had by chance: the one who chose it gets it
+                other = _free_name(root.name, {row[1] for row in known})
+                conn.execute("UPDATE roots SET name = ? WHERE id = ?", (other, id_))
+        wanted = root.name
     else:
-        for row in known:
-            if row.path == path and not row.named:
-                return int(row.id)
-        name = _free_name(root.name, {row.name for row in known})
-    statement = insert_new(conn.dialect, ROOT).values(name=name, path=path, named=root.named).returning(ROOT.c.id)
-    made = conn.execute(statement).scalar()
-    if made is None:
-        raise Retry(f"another indexer registered a root {name} at this moment; it is looked at again")
-    return int(made)
+        for id_, _, known_path, named in known:
+            if known_path == path and not named:
+                return int(id_)
+        wanted = _free_name(root.name, {row[1] for row in known})
+    insert = "INSERT INTO roots (name, path, named) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING id"
+    made = conn.execute(insert, (wanted, path, root.named)).fetchall()
+    if not made:
+        raise Retry(f"another indexer registered a root {wanted} at this moment; it is looked at again")
+    return int(made[0][0])
 
 
 def _free_name(name: str, taken: set[str]) -> str:
@@ -96,25 +184,30 @@ def _free_name(name: str, taken: set[str]) -> str:
     return name if name not in taken else next(other for other in numbered if other not in taken)
 
 
-def known_jobs(conn: Connection, root_ids: Sequence[int], *, above: int = 0) -> Sequence[Row[Any]]:
-    """Return the rows of jobs below the roots with an id greater than `above`."""
-    return conn.execute(select(JOB).where(JOB.c.root_id.in_(root_ids), JOB.c.id > above)).all()
+def known_jobs(conn: Connection, root_ids: Sequence[int], *, above: int = 0) -> list[JobRow]:
+    """Return the jobs below the roots with an id greater than `above`."""
+    query = f"{_JOBS} WHERE root_id IN ({_among(root_ids)}) AND id > ?"
+    return [JobRow._make(row) for row in conn.execute(query, (above,))]
 
 
-def known_shards(conn: Connection, root_ids: Sequence[int], *, above: int = 0) -> Sequence[Row[Any]]:
-    """Return the rows of shards below the roots, with an id greater than `above`, that no other file replaced."""
-    query = select(SHARD).join(JOB, JOB.c.id == SHARD.c.job_id)
-    return conn.execute(query.where(JOB.c.root_id.in_(root_ids), SHARD.c.id > above, SHARD.c.state != "replaced")).all()
+def known_shards(conn: Connection, root_ids: Sequence[int], *, above: int = 0) -> list[ShardRow]:
+    """Return the shards below the roots, with an id greater than `above`, that no other file replaced."""
+    query = (
+        f"{_SHARDS} JOIN jobs j ON j.id = s.job_id "
+        f"WHERE j.root_id IN ({_among(root_ids)}) AND s.id > ? AND s.state <> 'replaced'"
+    )
+    return [ShardRow._make(row) for row in conn.execute(query, (above,))]
 
 
-def jobs_by_id(conn: Connection, job_ids: Sequence[int]) -> Sequence[Row[Any]]:
-    """Return rows of jobs."""
-    return conn.execute(select(JOB).where(JOB.c.id.in_(job_ids))).all()
+def jobs_by_id(conn: Connection, job_ids: Sequence[int]) -> list[JobRow]:
+    """Return jobs."""
+    return [JobRow._make(row) for row in conn.execute(f"{_JOBS} WHERE id IN ({_among(job_ids)})")]
 
 
-def shards_of(conn: Connection, job_ids: Sequence[int]) -> Sequence[Row[Any]]:
-    """Return the rows of shards of jobs that no other file replaced."""
-    return conn.execute(select(SHARD).where(SHARD.c.job_id.in_(job_ids), SHARD.c.state != "replaced")).all()
+def shards_of(conn: Connection, job_ids: Sequence[int]) -> list[ShardRow]:
+    """Return the shards of jobs that no other file replaced."""
+    query = f"{_SHARDS} WHERE s.job_id IN ({_among(job_ids)}) AND s.state <> 'replaced'"
+    return [ShardRow._make(row) for row in conn.execute(query)]
 
 
 def add_jobs(conn: Connection, jobs: Iterable[tuple[int, str, Values]]) -> None:
@@ -123,89 +216,91 @@ def add_jobs(conn: Connection, jobs: Iterable[tuple[int, str, Values]]) -> None:
         {"root_id": root, "train_id": store(train_id), "train_key": key(store(train_id)), **values}
         for root, train_id, values in jobs
     ]
-    if rows:
-        _many(conn, insert_new(conn.dialect, JOB), *_columns(rows))
+    _add(conn, "jobs", rows)
 
 
 def add_shards(conn: Connection, rows: Sequence[Values]) -> None:
     """Insert shards; one that another indexer was quicker to insert stays."""
+    _add(conn, "shards", rows)
+
+
+def _add(conn: Connection, table: str, rows: Sequence[Values]) -> None:
     if rows:
-        _many(conn, insert_new(conn.dialect, SHARD), *_columns(rows))
+        names, values = _turned(rows, ())
+        conn.many(f"{_insert(table, names)} ON CONFLICT DO NOTHING", values)
 
 
-def update_rows(conn: Connection, table: Any, rows: Sequence[Values]) -> None:
-    """Update rows by id; all have the same keys, of which `id` is one."""
+def update_jobs(conn: Connection, rows: Sequence[Values]) -> None:
+    """Update jobs by id; all rows have the same keys, of which `id` is one."""
+    _update_by_id(conn, "jobs", rows)
+
+
+def update_shards(conn: Connection, rows: Sequence[Values]) -> None:
+    """Update shards by id; all rows have the same keys, of which `id` is one."""
+    _update_by_id(conn, "shards", rows)
+
+
+def _update_by_id(conn: Connection, table: str, rows: Sequence[Values]) -> None:
     if rows:
-        _update(conn, table, *_columns(rows), by=("id",))
-
-
-def update_tags(conn: Connection, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Update tags; `columns` begin with `id`."""
-    if rows:
-        _update(conn, TAG, columns, rows, by=("id",))
+        names, values = _turned(rows, ("id",))
+        conn.many(_update(table, names, ("id",)), values)
 
 
 def move_cursors(conn: Connection, rows: Sequence[Values]) -> None:
     """Update shards that are still where we left them (`was` = the cursor we know); Retry where one is not."""
-    if rows and _update(conn, SHARD, *_columns(rows), by=("id", "was")) != len(rows):
+    if not rows:
+        return
+    names, values = _turned(rows, ("id", "was"))
+    if conn.many(_update("shards", names, ("id", "cursor")), values) != len(rows):
         raise Retry("another indexer moved a cursor; this batch is dropped and read again")
 
 
-def _update(
-    conn: Connection, table: Any, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, by: Sequence[str]
-) -> int:
-    """Update rows that equal in the columns `by` (`was` stands for the cursor before); return how many there were."""
-    where = [table.c["cursor" if name == "was" else name] == bindparam(f"b_{name}") for name in by]
-    values: dict[str, Any] = {name: bindparam(f"b_{name}") for name in columns if name not in by}
-    return _many(conn, update(table).where(*where).values(values), [f"b_{name}" for name in columns], rows)
+def cursors_of(conn: Connection, shard_ids: Sequence[int]) -> dict[int, int]:
+    """Return how far shards are read, by id."""
+    return dict(conn.execute(f"SELECT id, cursor FROM shards WHERE id IN ({_among(shard_ids)})"))
 
 
 def set_status(conn: Connection, job_ids: Sequence[int], to: CacheStatus) -> None:
     """Move jobs to a cache_status: the one place that does, and only along legal transitions."""
     if not job_ids:
         return
-    legal = [JOB.c.cache_status == status.value for status in CacheStatus if status.may_become(to)]
-    statement = update(JOB).where(JOB.c.id == bindparam("b_id"), or_(*legal)).values(cache_status=to.value)
-    done = conn.execute(statement, [{"b_id": job} for job in job_ids])
-    if done.rowcount != len(job_ids):
+    legal = ", ".join(f"'{status}'" for status in CacheStatus if status.may_become(to))
+    statement = f"UPDATE jobs SET cache_status = '{to}' WHERE id IN ({_among(job_ids)}) AND cache_status IN ({legal})"
+    if conn.execute(statement).rowcount != len(job_ids):
         raise Retry(f"a job could not become {to}: another indexer works on it; it is looked at again")
+
+
+def set_revision(conn: Connection, job_ids: Sequence[int], revision: int) -> None:
+    """Say of jobs that they changed with the commit of this number."""
+    if job_ids:
+        conn.execute(f"UPDATE jobs SET revision = ? WHERE id IN ({_among(job_ids)})", (revision,))
 
 
 def bump(conn: Connection) -> int:
     """Raise the change counter; last in a transaction, since on PostgreSQL it queues the writers."""
-    statement = update(STATE).values(change_counter=STATE.c.change_counter + 1).returning(STATE.c.change_counter)
-    return int(conn.execute(statement).scalar_one())
+    return int(conn.value("UPDATE index_state SET change_counter = change_counter + 1 RETURNING change_counter"))
 
 
+# Tags -----------------------------------------------------------------------------------------------------------------
 def next_tag_ids(conn: Connection, count: int) -> list[int]:
     """Return ids for new tags. Gaps are harmless; on SQLite there is one writer."""
-    if conn.dialect.name == POSTGRESQL:
-        query = text("SELECT nextval(pg_get_serial_sequence('tags', 'id')) FROM generate_series(1, :n)")
-        return sorted(conn.execute(query, {"n": count}).scalars())
-    top = conn.execute(select(func.max(TAG.c.id))).scalar() or 0
+    if conn.dialect == POSTGRESQL:
+        query = "SELECT nextval(pg_get_serial_sequence('tags', 'id')) FROM generate_series(1, ?)"
+        return sorted(row[0] for row in conn.execute(query, (count,)))
+    top = conn.value("SELECT coalesce(max(id), 0) FROM tags")
     return list(range(top + 1, top + 1 + count))
 
 
-def tags_of(conn: Connection, job_ids: Sequence[int]) -> Sequence[Row[Any]]:
-    """Return all rows of tags of the jobs, in id order, each with its last segment and, where pending, its start."""
-    last = (SEGMENT.c.tag_id == TAG.c.id) & (SEGMENT.c.ordinal == TAG.c.segments - 1)
-    start = (RESTART.c.tag_id == TAG.c.id) & (RESTART.c.seq == TAG.c.seq) & (SEGMENT.c.last_seq < TAG.c.seq)
+def tags_of(conn: Connection, job_ids: Sequence[int]) -> list[TagRow]:
+    """Return all tags of the jobs, in id order."""
+    columns = [f"t.{name}" for name in _OF_TAG] + [f"g.{name}" for name in _OF_SEGMENT]
     query = (
-        select(
-            TAG,
-            SEGMENT.c.shard_id,
-            SEGMENT.c.first_step.label("segment_first_step"),
-            SEGMENT.c.first_seq.label("segment_first_seq"),
-            SEGMENT.c.last_step.label("segment_last_step"),
-            SEGMENT.c.last_seq.label("segment_last_seq"),
-            SEGMENT.c.count.label("segment_count"),
-            RESTART.c.step.label("start_step"),
-        )
-        .select_from(TAG.outerjoin(SEGMENT, last).outerjoin(RESTART, start))
-        .where(TAG.c.job_id.in_(job_ids))
-        .order_by(TAG.c.id)
+        f"SELECT {', '.join(columns)}, r.step FROM tags t "
+        "LEFT JOIN tag_segments g ON g.tag_id = t.id AND g.ordinal = t.segments - 1 "
+        "LEFT JOIN restarts r ON r.tag_id = t.id AND r.seq = t.seq AND g.last_seq < t.seq "
+        f"WHERE t.job_id IN ({_among(job_ids)}) ORDER BY t.id"
     )
-    return conn.execute(query).all()
+    return [TagRow._make(row) for row in conn.execute(query)]
 
 
 TAG_IDENTITY = ("job_id", "plugin", "name", "series_key", "name_key")
@@ -222,141 +317,129 @@ def _named(plugin: str, name: str) -> tuple[str, str, bytes, int]:
     return plugin, name, key(plugin, name), short_key(name)
 
 
-def add_tags(conn: Connection, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def add_tags(conn: Connection, columns: Sequence[str], rows: Sequence[Row]) -> None:
     """Insert tags with their statistics."""
     if rows:
-        _many(conn, insert(TAG), columns, rows)
+        conn.many(_insert("tags", tuple(columns)), rows)
 
 
-def put_segments(conn: Connection, rows: Sequence[Sequence[Any]]) -> None:
-    """Insert segments, or lengthen those that exist. The values are those of SEGMENT_COLUMNS."""
+def update_tags(conn: Connection, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """Update tags; `columns` begin with `id`."""
     if rows:
-        _many(conn, upsert(conn.dialect, SEGMENT, ("tag_id", "ordinal")), SEGMENT_COLUMNS, rows)
+        conn.many(_update("tags", tuple(columns[1:]), ("id",)), [(*row[1:], row[0]) for row in rows])
 
 
-def put(conn: Connection, table: Any, keys: Sequence[str], rows: Sequence[Values]) -> None:
-    """Insert whole rows, or update those whose `keys` exist."""
+def add_segments(conn: Connection, rows: Sequence[Row]) -> None:
+    """Insert segments. The values are those of SEGMENT_COLUMNS."""
     if rows:
-        _many(conn, upsert(conn.dialect, table, keys), *_columns(rows))
+        conn.many(_insert("tag_segments", SEGMENT_COLUMNS), rows)
 
 
-def cursors_of(conn: Connection, shard_ids: Sequence[int]) -> dict[int, int]:
-    """Return how far shards are read, by id."""
-    query = select(SHARD.c.id, SHARD.c.cursor).where(SHARD.c.id.in_(shard_ids))
-    return {row.id: row.cursor for row in conn.execute(query)}
+def lengthen_segments(conn: Connection, rows: Sequence[Row]) -> None:
+    """Update segments that exist. The values are those of SEGMENT_COLUMNS."""
+    if rows:
+        statement = _update("tag_segments", ("last_step", "last_seq", "count"), ("tag_id", "ordinal"))
+        conn.many(statement, [(row[4], row[6], row[7], row[0], row[1]) for row in rows])
 
 
 def add_errors(conn: Connection, rows: Sequence[Values]) -> None:
     """Insert damage seen; what is known of an offset already keeps its reason, and its length follows the file."""
     if rows:
-        _many(conn, upsert(conn.dialect, ERROR, ("shard_id", "offset"), update=("length",)), *_columns(rows))
+        names, values = _turned(rows, ())
+        conn.many(_upsert("shard_errors", names, ("shard_id", "offset"), ("length",)), values)
 
 
-def add_restarts(conn: Connection, rows: Sequence[Values]) -> None:
+RESTART_COLUMNS = ("tag_id", "seq", "step", "shard_id", "cause")
+
+
+def add_restarts(conn: Connection, rows: Sequence[tuple[int, int, int, int, str]]) -> None:
     """Insert restarts (the same (tag, seq) again: its step reaches further down) and drop those they dominate.
 
-    A restart dominates an earlier one at the same or a higher step, unless the earlier one hides points in our views
-    and the later one (same_file) does not.
+    The values are those of RESTART_COLUMNS. A restart dominates an earlier one at the same or a higher step, unless the
+    earlier one hides points in our views and the later one (same_file) does not.
     """
     if not rows:
         return
-    put(conn, RESTART, ("tag_id", "seq"), rows)
-    dominated = delete(RESTART).where(
-        RESTART.c.tag_id == bindparam("b_tag_id"),
-        RESTART.c.seq < bindparam("b_seq"),
-        RESTART.c.step >= bindparam("b_step"),
-        (RESTART.c.cause == "same_file") | (bindparam("b_cause") != "same_file"),
-    )
-    conn.execute(dominated, [{f"b_{k}": row[k] for k in ("tag_id", "seq", "step", "cause")} for row in rows])
+    conn.many(_upsert("restarts", RESTART_COLUMNS, ("tag_id", "seq"), RESTART_COLUMNS[2:]), rows)
+    dominated = "DELETE FROM restarts WHERE tag_id = ? AND seq < ? AND step >= ?"
+    for hides, statement in ((True, dominated), (False, dominated + " AND cause = 'same_file'")):
+        chosen = [row[:3] for row in rows if (row[4] != RestartCause.SAME_FILE) is hides]
+        if chosen:
+            conn.many(statement, chosen)
 
 
 def tags_above(conn: Connection, job_id: int, step: int) -> list[int]:
     """Return the tags of a job with a current point at or above `step`: those a session start there supersedes."""
-    later = (
-        select(RESTART.c.seq)
-        .where(
-            RESTART.c.tag_id == POINT.c.tag_id,
-            RESTART.c.seq > POINT.c.seq,
-            RESTART.c.step <= POINT.c.step,
-            RESTART.c.cause != "same_file",
-        )
-        .exists()
+    query = (
+        "SELECT t.id FROM tags t WHERE t.job_id = ? AND t.max_step >= ? AND EXISTS ("
+        "SELECT 1 FROM tensor_points p WHERE p.tag_id = t.id AND p.step >= ? AND NOT EXISTS ("
+        "SELECT 1 FROM restarts r WHERE r.tag_id = p.tag_id AND r.seq > p.seq AND r.step <= p.step "
+        "AND r.cause <> 'same_file'))"
     )
-    current = select(POINT.c.seq).where(POINT.c.tag_id == TAG.c.id, POINT.c.step >= step, ~later).exists()
-    query = select(TAG.c.id).where(TAG.c.job_id == job_id, TAG.c.max_step >= step, current)
-    return [int(tag) for tag in conn.execute(query).scalars()]
+    return [row[0] for row in conn.execute(query, (job_id, step, step))]
 
 
 def forget_tags(conn: Connection, job_id: int) -> None:
     """Delete all points of a job with their tags, restarts, segments and rollups."""
-    tags = select(TAG.c.id).where(TAG.c.job_id == job_id)
-    conn.execute(delete(POINT).where(POINT.c.tag_id.in_(tags)))
-    conn.execute(delete(ROLLUP).where(ROLLUP.c.tag_id.in_(tags)))
-    conn.execute(delete(TAG).where(TAG.c.job_id == job_id))
+    for table in ("tensor_points", "point_rollups"):
+        conn.execute(f"DELETE FROM {table} WHERE tag_id IN (SELECT id FROM tags WHERE job_id = ?)", (job_id,))
+    conn.execute("DELETE FROM tags WHERE job_id = ?", (job_id,))
 
 
 def forget_errors(conn: Connection, shard_ids: Sequence[int]) -> None:
     """Delete the damage seen in shards that are read again from their beginning."""
-    conn.execute(delete(ERROR).where(ERROR.c.shard_id.in_(shard_ids)))
+    conn.execute(f"DELETE FROM shard_errors WHERE shard_id IN ({_among(shard_ids)})")
 
 
+# Indexers and their leases --------------------------------------------------------------------------------------------
 def claim(conn: Connection, owner: int, job_ids: Sequence[int], now: float, until: float) -> dict[int, int]:
     """Lease jobs to an indexer; return those it holds now with their revision. PostgreSQL only.
 
     A job is free when nobody holds it, or the holder's lease has run out. Others that claim at the same moment skip it.
     """
-    free = (
-        select(JOB.c.id)
-        .where(
-            JOB.c.id.in_(job_ids),
-            (JOB.c.lease_owner.is_(None)) | (JOB.c.lease_owner == owner) | (JOB.c.lease_expires < now),
-        )
-        .with_for_update(skip_locked=True)
-    )
     statement = (
-        update(JOB)
-        .where(JOB.c.id.in_(free))
-        .values(lease_owner=owner, lease_expires=until, lease_generation=JOB.c.lease_generation + 1)
-        .returning(JOB.c.id, JOB.c.revision)
+        "UPDATE jobs SET lease_owner = ?, lease_expires = ?, lease_generation = lease_generation + 1 WHERE id IN ("
+        f"SELECT id FROM jobs WHERE id IN ({_among(job_ids)}) "
+        "AND (lease_owner IS NULL OR lease_owner = ? OR lease_expires < ?) FOR UPDATE SKIP LOCKED"
+        ") RETURNING id, revision"
     )
-    return {row.id: row.revision for row in conn.execute(statement)}
+    return dict(conn.execute(statement, (owner, until, owner, now)))
 
 
 def release(conn: Connection, owner: int, job_ids: Sequence[int] | None = None) -> None:
     """Give leases back: of `job_ids`, or all the indexer holds."""
-    statement = update(JOB).where(JOB.c.lease_owner == owner)
-    if job_ids is not None:
-        statement = statement.where(JOB.c.id.in_(job_ids))
-    conn.execute(statement.values(lease_owner=None, lease_expires=None))
+    some = "" if job_ids is None else f" AND id IN ({_among(job_ids)})"
+    conn.execute(f"UPDATE jobs SET lease_owner = NULL, lease_expires = NULL WHERE lease_owner = ?{some}", (owner,))
 
 
 def renew(conn: Connection, owner: int, until: float) -> None:
     """Keep the leases an indexer holds."""
-    conn.execute(update(JOB).where(JOB.c.lease_owner == owner).values(lease_expires=until))
+    conn.execute("UPDATE jobs SET lease_expires = ? WHERE lease_owner = ?", (until, owner))
 
 
 def abandoned(conn: Connection, root_ids: Sequence[int], now: float) -> None:
     """Say of jobs that a dead indexer left in CACHING that nobody loads them."""
-    jobs = select(JOB.c.id).where(
-        JOB.c.root_id.in_(root_ids),
-        JOB.c.cache_status == CacheStatus.CACHING.value,
-        (JOB.c.lease_owner.is_(None)) | (JOB.c.lease_expires < now),
+    query = (
+        f"SELECT id FROM jobs WHERE root_id IN ({_among(root_ids)}) AND cache_status = '{CacheStatus.CACHING}' "
+        "AND (lease_owner IS NULL OR lease_expires < ?)"
     )
-    set_status(conn, list(conn.execute(jobs).scalars()), CacheStatus.NOT_IN_CACHE)
+    set_status(conn, [row[0] for row in conn.execute(query, (now,))], CacheStatus.NOT_IN_CACHE)
 
 
 def enter(conn: Connection, host: str, pid: int, version: str, now: float) -> int:
     """Register an indexer; rows of ended or long silent ones go. Return its id."""
-    conn.execute(delete(INDEXER).where((INDEXER.c.state == "stopped") | (INDEXER.c.heartbeat < now - 86_400)))
-    row = {"host": host, "pid": pid, "version": version, "started_at": now, "heartbeat": now, "state": "scanning"}
-    return int(conn.execute(insert(INDEXER).values(row).returning(INDEXER.c.id)).scalar_one())
+    conn.execute("DELETE FROM indexers WHERE state = 'stopped' OR heartbeat < ?", (now - 86_400,))
+    columns = ("host", "pid", "version", "started_at", "heartbeat", "state")
+    insert = f"{_insert('indexers', columns)} RETURNING id"
+    return int(conn.value(insert, (host, pid, version, now, now, "scanning")))
 
 
 def beat(conn: Connection, indexer: int, now: float, state: str, message: str | None) -> None:
     """Say that an indexer lives, and what it does."""
-    conn.execute(update(INDEXER).where(INDEXER.c.id == indexer).values(heartbeat=now, state=state, message=message))
+    statement = "UPDATE indexers SET heartbeat = ?, state = ?, message = ? WHERE id = ?"
+    conn.execute(statement, (now, state, message, indexer))
 
 
 def scanned(conn: Connection, now: float) -> None:
     """Note the end of a whole scan."""
-    conn.execute(update(STATE).values(scanned_at=now))
+    conn.execute("UPDATE index_state SET scanned_at = ?", (now,))

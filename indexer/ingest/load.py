@@ -11,10 +11,9 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine
 
 from indexer.db import bulk, rollups, write
-from indexer.db.engine import read_only, transaction
+from indexer.db.connection import Connection, Database, transaction
 from indexer.decode.reader import Decoder
 from indexer.errors import Refuse, Retry
 from indexer.ingest.batch import Batch, Part
@@ -23,7 +22,6 @@ from indexer.ingest.state import Job, Shard
 from indexer.text import show, store
 from indexer.types import CacheStatus, DataClass, Format, RestartCause, Series, ShardState
 
-_READ_SECONDS = 60.0
 _REASON_CHARACTERS = 500
 _Values = dict[str, Any]
 
@@ -31,8 +29,8 @@ _Values = dict[str, Any]
 class Loader:
     """Writes batches; one thread calls it."""
 
-    def __init__(self, engine: Engine, decoder: Decoder, lock: threading.Lock) -> None:
-        self.engine = engine
+    def __init__(self, database: Database, decoder: Decoder, lock: threading.Lock) -> None:
+        self.database = database
         self.decoder = decoder
         self.lock = lock  # of the decoder
         self.tags: dict[int, TagState] = {}  # by series number
@@ -46,8 +44,8 @@ class Loader:
         by_id = {job.id: job for job in wanted if any(shard.cursor for shard in job.shards.values())}
         if not by_id:
             return
-        rows: dict[int, list[Any]] = {job_id: [] for job_id in by_id}
-        with read_only(self.engine, seconds=_READ_SECONDS) as conn:
+        rows: dict[int, list[write.TagRow]] = {job_id: [] for job_id in by_id}
+        with transaction(self.database) as conn:
             for row in write.tags_of(conn, list(by_id)):
                 rows[row.job_id].append(row)
         for job_id, found in rows.items():
@@ -88,13 +86,13 @@ class Loader:
     def reset(self, job: Job) -> None:
         """Give up all points of a job, for one of its files is not the one that was read; they are read again."""
         shards = list(job.shards.values())
-        with transaction(self.engine) as conn:
+        with transaction(self.database) as conn:
             write.forget_tags(conn, job.id)
             write.forget_errors(conn, [shard.id for shard in shards])
-            write.update_rows(conn, write.SHARD, [_unread(shard) for shard in shards])
+            write.update_shards(conn, [_unread(shard) for shard in shards])
             write.set_status(conn, [job.id], CacheStatus.NOT_IN_CACHE)
             row = {"id": job.id, "point_count": 0, "bytes_indexed": 0, "start_time": None, "revision": write.bump(conn)}
-            write.update_rows(conn, write.JOB, [row])
+            write.update_jobs(conn, [row])
         for shard in shards:
             shard.cursor = shard.record_count = shard.bad_records = shard.bad_bytes = shard.lost_bytes = 0
             shard.seen = shard.lost_since = shard.fingerprint = shard.tail = None
@@ -106,14 +104,15 @@ class Loader:
         arranged, tags = self._arrange(batch)
         shards = [_shard_row(part) for part in batch.parts]
         ended = [job for job in batch.finished if job.cache_status is CacheStatus.CACHING]
-        with bulk.load(self.engine, arranged.rows) as conn:
+        with bulk.load(self.database, arranged.rows) as conn:
             series = self.decoder.series
             new = [t for t in tags if not t.stored]
             write.add_tags(conn, _STATISTICS + _IDENTITY, [_statistics(t) + _identity(series[t.number]) for t in new])
             write.add_restarts(conn, [_restart_row(*r) for r in arranged.restarts])
             self._fold(conn, arranged, tags)  # it looks at restarts
             write.update_tags(conn, _STATISTICS, [_statistics(t) for t in tags if t.stored or t.rolled_count])
-            write.put_segments(conn, [_segment_row(*s) for s in arranged.stretches])
+            write.add_segments(conn, [_segment_row(*s) for s in arranged.stretches if s.new])
+            write.lengthen_segments(conn, [_segment_row(*s) for s in arranged.stretches if not s.new])
             write.move_cursors(conn, [row for row, _ in shards])
             write.add_errors(conn, [error for _, errors in shards for error in errors])
             started = self._apply_start(conn, batch)
@@ -123,9 +122,7 @@ class Loader:
             changes = _job_changes(
                 batch, jobs, {part.shard.id: row for part, (row, _) in zip(batch.parts, shards, strict=True)}
             )
-            write.update_rows(
-                conn, write.JOB, [{"id": key, **row, "revision": revision} for key, row in changes.items()]
-            )
+            write.update_jobs(conn, [{"id": key, **row, "revision": revision} for key, row in changes.items()])
         for t in tags:
             t.stored = True
         for t, seq in started:
@@ -144,7 +141,7 @@ class Loader:
         was: dict[int, int] = {}
         for part in batch.parts:
             was.setdefault(part.shard.id, part.was)
-        with transaction(self.engine) as conn:
+        with transaction(self.database) as conn:
             return write.cursors_of(conn, list(was)) != was
 
     def _arrange(self, batch: Batch) -> tuple[Arranged, list[TagState]]:
@@ -178,7 +175,7 @@ class Loader:
     def _tag_states(self, numbers: Sequence[int], jobs: dict[int, Job]) -> list[TagState]:
         missing = [number for number in numbers if number not in self.tags]
         if missing:
-            with transaction(self.engine) as conn:
+            with transaction(self.database) as conn:
                 ids = write.next_tag_ids(conn, len(missing))
             for number, tag_id in zip(missing, ids, strict=True):
                 tags = jobs[self.decoder.series[number].job].tags
@@ -254,14 +251,14 @@ def _final(job: Job) -> CacheStatus:
     return CacheStatus.NOT_IN_CACHE if any(shard.held for shard in job.shards.values()) else CacheStatus.CACHED
 
 
-def _tag_state(row: Any, number: int) -> TagState:
+def _tag_state(row: write.TagRow, number: int) -> TagState:
     """Return the mirror of a row of `write.tags_of`."""
     t = TagState(row.id, number, stored=True)
     for name in _STATISTICS:
         setattr(t, name, getattr(row, name))
-    if row.shard_id is not None:
+    if row.segment_shard_id is not None:
         t.segment = Segment(
-            row.shard_id,
+            row.segment_shard_id,
             row.segment_first_step,
             row.segment_first_seq,
             row.segment_last_step,
@@ -272,13 +269,13 @@ def _tag_state(row: Any, number: int) -> TagState:
     return t
 
 
-def _series(row: Any) -> Series:
+def _series(row: write.TagRow) -> Series:
     return Series(
         row.job_id,
         show(row.plugin),
         show(row.name),
         DataClass(row.data_class),
-        row._mapping["metadata"],  # noqa: SLF001  # the attribute of that name is SQLAlchemy's
+        row.metadata,
         row.content,
         row.display_name,
         row.description,
@@ -296,13 +293,14 @@ def _identity(series: Series) -> tuple[Any, ...]:
     )
 
 
-def _segment_row(t: TagState, ordinal: int, s: Segment) -> tuple[int, ...]:
+def _segment_row(t: TagState, ordinal: int, s: Segment, _new: bool) -> tuple[int, ...]:
     """Return the values of write.SEGMENT_COLUMNS."""
     return t.id, ordinal, s.shard, s.first_step, s.last_step, s.first_seq, s.last_seq, s.count
 
 
-def _restart_row(t: TagState, seq: int, step: int, shard: int, cause: RestartCause) -> _Values:
-    return {"tag_id": t.id, "seq": seq, "step": step, "shard_id": shard, "cause": cause.value}
+def _restart_row(t: TagState, seq: int, step: int, shard: int, cause: RestartCause) -> tuple[int, int, int, int, str]:
+    """Return the values of write.RESTART_COLUMNS."""
+    return t.id, seq, step, shard, cause.value
 
 
 def _unread(shard: Shard) -> _Values:

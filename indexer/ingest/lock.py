@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from sqlalchemy import text
 
-from indexer.db.dialect import SQLITE, parse_url
-from indexer.db.engine import open_reader, read_only
+from indexer.db.dialect import sqlite_file
 from indexer.errors import Refuse, SummaryDBError
 
 WAIT_SECONDS = 5.0
@@ -23,11 +21,11 @@ def writer_lock(url: str, *, timeout: float = WAIT_SECONDS) -> Iterator[None]:
 
     PostgreSQL needs none: there every job is leased.
     """
-    parsed = parse_url(url)
-    if parsed.get_backend_name() != SQLITE:
+    file = sqlite_file(url)
+    if file is None:
         yield
         return
-    path = Path(parsed.database or "").absolute()
+    path = Path(file).absolute()
     if not path.parent.is_dir():
         raise Refuse(f"{path.parent} is no directory, so the database {path.name} cannot be made: create it first")
     lock = FileLock(f"{path}.lock", timeout=timeout)
@@ -46,6 +44,10 @@ def writer_lock(url: str, *, timeout: float = WAIT_SECONDS) -> Iterator[None]:
 
 def _holder(url: str) -> str:
     """Say which process writes, as it says of itself in the database."""
+    from sqlalchemy import text
+
+    from indexer.db.engine import open_reader, read_only
+
     try:
         reader = open_reader(url, pool_size=1)
         try:

@@ -81,6 +81,7 @@ class Stretch(NamedTuple):
     tag: TagState
     ordinal: int
     segment: Segment
+    new: bool  # else it is a longer one that the table has
 
 
 @dataclass(slots=True)
@@ -259,10 +260,12 @@ def _note_segments(
         if t.segment is not None and t.segment.shard == sh:
             t.segment.last_step, t.segment.last_seq = step1, seq1
             t.segment.count += count
+            new = (t.id, t.segments) in touched and touched[t.id, t.segments].new
         else:
             t.segment = Segment(sh, step0, seq0, step1, seq1, count)
             t.segments += 1
-        touched[t.id, t.segments] = Stretch(t, t.segments - 1, t.segment)
+            new = True
+        touched[t.id, t.segments] = Stretch(t, t.segments - 1, t.segment, new)
     arranged.stretches.extend(touched.values())
 
 

@@ -16,14 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine
-
 from indexer import log
 from indexer.config import Config
 from indexer.config import Root as RootConfig
 from indexer.db import bulk, rollups, write
+from indexer.db.connection import Database, transaction
 from indexer.db.dialect import POSTGRESQL
-from indexer.db.engine import transaction
 from indexer.decode import kernel
 from indexer.decode.reader import Decoder
 from indexer.errors import Retry, Wait
@@ -88,14 +86,14 @@ class Indexer:
     def __init__(
         self,
         config: Config,
-        engine: Engine,
+        database: Database,
         *,
         clock: Clock | None = None,
         files: Files | None = None,
         report: Callable[[Progress], None] | None = None,
     ) -> None:
         self.config = config
-        self.engine = engine
+        self.database = database
         self.clock: Clock = clock or SystemClock()
         self.files: Files = files or SystemFiles()
         self.report = report
@@ -106,10 +104,10 @@ class Indexer:
         self.accessed: set[int] = set()  # jobs somebody looked at since the last beat
         lock = threading.Lock()
         decoder = Decoder(kernel=config.kernel, max_record_bytes=config.max_record_bytes)
-        self.loader = Loader(engine, decoder, lock)
+        self.loader = Loader(database, decoder, lock)
         self.live = Reader(decoder, self.files, config, lock, LIVE_BYTES)
         self.bulk = Reader(decoder, self.files, config, lock, config.slice_bytes)
-        self.leased = engine.dialect.name == POSTGRESQL
+        self.leased = database.dialect == POSTGRESQL
         self.id = 0
         self.roots: list[_Root] = []
         self.jobs: dict[int, Job] = {}
@@ -228,14 +226,14 @@ class Indexer:
         self._say("loading")
         self._beat()
         starting = [job for job in jobs if job.cache_status is not CacheStatus.CACHING]
-        with transaction(self.engine) as conn:
+        with transaction(self.database) as conn:
             write.set_status(conn, [job.id for job in starting], CacheStatus.CACHING)
             revision = write.bump(conn)
-            write.update_rows(conn, write.JOB, [{"id": job.id, "revision": revision} for job in starting])
+            write.set_revision(conn, [job.id for job in starting], revision)
         for job in starting:
             job.cache_status, job.revision = CacheStatus.CACHING, revision
         self.loader.remember(jobs)
-        bulk.suspend_index(self.engine, sum(job.backlog for job in jobs) // _POINT_BYTES)
+        bulk.suspend_index(self.database, sum(job.backlog for job in jobs) // _POINT_BYTES)
         loading = {job.id for job in jobs}
         try:
             with _ahead(self.bulk.batches(jobs, stop)) as batches:
@@ -308,7 +306,7 @@ class Indexer:
             root.unreadable = listing.unreadable
             known = [job for job in root.jobs.values() if not _below(job.train_id, listing.failed)]
             self._compare(root, listing, known)
-        with transaction(self.engine) as conn:
+        with transaction(self.database) as conn:
             write.scanned(conn, self.clock.now())
 
     def _look(self, path: Path, *, tree: bool) -> None:
@@ -357,7 +355,7 @@ class Indexer:
         if not fresh and not changed:
             return
         added = [(job, f) for job, found in changed for f in found.shards.values() if f.name not in job.shards]
-        with transaction(self.engine) as conn:
+        with transaction(self.database) as conn:
             write.add_jobs(conn, ((root.id, f.train_id, _job_row(f.shards.values())) for f in fresh))
             if fresh:
                 self._recall(root, write.known_jobs(conn, [root.id], above=max(self.jobs, default=0)))
@@ -370,9 +368,9 @@ class Indexer:
             seen = changed + [(root.jobs[f.train_id], f) for f in fresh]
             rows = [row for job, found in seen if (row := self._see(job, found)) is not None]
             states = [shard for job, _ in changed for shard in job.shards.values()]
-            write.update_rows(conn, write.SHARD, [{"id": s.id, "state": s.state.value} for s in states])
+            write.update_shards(conn, [{"id": s.id, "state": s.state.value} for s in states])
             revision = write.bump(conn)
-            write.update_rows(conn, write.JOB, [{**row, "revision": revision} for row in rows])
+            write.update_jobs(conn, [{**row, "revision": revision} for row in rows])
         for row in rows:
             self.jobs[row["id"]].revision = revision
 
@@ -421,7 +419,7 @@ class Indexer:
         """Register, and recall what the database knows."""
         self._ensure_index()
         now = self.clock.now()
-        with transaction(self.engine) as conn:
+        with transaction(self.database) as conn:
             self.id = write.enter(conn, socket.gethostname(), os.getpid(), __version__, now)
             self.roots = [_Root(write.register_root(conn, root), root) for root in self.config.roots]
             write.abandoned(conn, [root.id for root in self.roots], now)
@@ -434,7 +432,7 @@ class Indexer:
 
     def _ensure_index(self) -> None:
         """After a load without the key of the points: build it, and the rollups that had to wait for it."""
-        if bulk.ensure_index(self.engine) and rollups.catch_up(self.engine):
+        if bulk.ensure_index(self.database) and rollups.catch_up(self.database):
             self.loader.forget([job for job in self.jobs.values() if job.tags is not None])
 
     def _leave(self) -> None:
@@ -442,10 +440,10 @@ class Indexer:
             now = self.clock.now()
             mine = [job for job in self.jobs.values() if not self.leased or job.leased_until > now]
             cut = [job.id for job in mine if job.cache_status is CacheStatus.CACHING]
-            with transaction(self.engine) as conn:
+            with transaction(self.database) as conn:
                 write.set_status(conn, cut, CacheStatus.NOT_IN_CACHE)
                 revision = write.bump(conn) if cut else 0
-                write.update_rows(conn, write.JOB, [{"id": job, "revision": revision} for job in cut])
+                write.set_revision(conn, cut, revision)
                 if self.leased:
                     write.release(conn, self.id)
                 write.beat(conn, self.id, self.clock.now(), "stopped", None)
@@ -488,7 +486,7 @@ class Indexer:
         now = self.clock.now()
         wanted = [job for job in jobs if job.leased_until < now + LEASE_SECONDS / 3]
         if wanted:
-            with transaction(self.engine) as conn:
+            with transaction(self.database) as conn:
                 held = write.claim(conn, self.id, [job.id for job in wanted], now, now + LEASE_SECONDS)
                 stale = [job for job in wanted if job.id in held and held[job.id] != job.revision]
                 if stale:
@@ -506,7 +504,7 @@ class Indexer:
         """Give back the leases on those of `jobs` that are loaded."""
         loaded = [job for job in jobs if job.cache_status is not CacheStatus.CACHING]
         if self.leased and loaded:
-            with transaction(self.engine) as conn:
+            with transaction(self.database) as conn:
                 write.release(conn, self.id, [job.id for job in loaded])
             for job in loaded:
                 job.leased_until = 0.0
@@ -527,7 +525,7 @@ class Indexer:
         self.dirty.clear()
         for root in self.roots:
             root.jobs.clear()
-        with transaction(self.engine) as conn:
+        with transaction(self.database) as conn:
             self._recall_all(conn)
         self.active = {job_id: grew for job_id, grew in self.active.items() if job_id in self.jobs}
         self.next_scan = 0.0  # hints that were taken may be lost
@@ -559,10 +557,10 @@ class Indexer:
     def _beat(self) -> None:
         now = self.clock.now()
         accessed, self.accessed = self.accessed, set()
-        with transaction(self.engine) as conn:
+        with transaction(self.database) as conn:
             write.beat(conn, self.id, now, self.state, self.message)
             # The change counter stays: who only looks must not make every view look changed.
-            write.update_rows(conn, write.JOB, [{"id": job, "access_time": now} for job in accessed])
+            write.update_jobs(conn, [{"id": job, "access_time": now} for job in accessed])
             if self.leased:
                 write.renew(conn, self.id, now + LEASE_SECONDS)
         for job in self.jobs.values():

@@ -16,9 +16,10 @@ from werkzeug.test import TestResponse
 
 from indexer import text
 from indexer.config import Config
-from indexer.db.engine import open_engine, open_reader, transaction
+from indexer.db.engine import open_engine, open_reader
 from indexer.db.schema import Indexer, IndexState, Job, Restart, Root, Shard, ShardError, Tag, TensorPoint
 from tests.conftest import Backend
+from tests.support.engines import transaction
 from webapi.app import create_app
 
 Wanted = Mapping[str, object] | Sequence[tuple[str, object]]

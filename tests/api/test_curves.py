@@ -12,13 +12,15 @@ from unittest import mock
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, event, insert
+from sqlalchemy import Connection, Engine, event
 
 from indexer.db import bulk, rollups
+from indexer.db.connection import Connection as Tables
+from indexer.db.connection import transaction
 from indexer.db.engine import open_reader, read_only
 from indexer.db.rollups import Rolled
-from indexer.db.schema import Base
 from tests.support import series
+from tests.support.engines import writer
 from tests.support.series import Point, Writer
 from webapi import curves
 from webapi.curves import Curve
@@ -62,21 +64,23 @@ def _write(kind: str, tag_id: int) -> Writer:
 def tags(engine: Engine) -> dict[str, Tag]:
     """A database with one tag of each kind, rolled up into small buckets."""
     ids = {kind: i for i, kind in enumerate(KINDS, 1)}
-    with engine.begin() as conn:
+    database = writer(engine)
+    with transaction(database) as conn:
         series.add_tags(conn, ids.values())
     found: dict[str, Tag] = {}
     for kind, tag_id in ids.items():
-        writer = _write(kind, tag_id)
-        rows, restarts, reset = writer.take()
+        made = _write(kind, tag_id)
+        rows, restarts, reset = made.take()
         with (
             mock.patch.multiple(rollups, **SMALL, LONG=100),
-            bulk.load(engine, series.rows_of(rows)) as conn,
+            bulk.load(database, series.rows_of(rows)) as conn,
         ):
             if restarts:
-                conn.execute(insert(Base.metadata.tables["restarts"]), restarts)
-            batch = Rolled(tag_id, writer.count, reset_step=reset)
+                series.add_restarts(conn, restarts)
+            batch = Rolled(tag_id, made.count, reset_step=reset)
             [rolled] = rollups.fold(conn, [batch], series.rows_of(rows))
         found[kind] = Tag(tag_id, rolled.rolled_count)
+    database.dispose()
     return found
 
 
@@ -87,6 +91,15 @@ def reading(url: str, tags: dict[str, Tag]) -> Iterator[Connection]:
     with read_only(engine, seconds=600) as conn:
         yield conn
     engine.dispose()
+
+
+@pytest.fixture
+def tables(engine: Engine, tags: dict[str, Tag]) -> Iterator[Tables]:
+    """The same tables for the plain reference."""
+    database = writer(engine)
+    with transaction(database) as conn:
+        yield conn
+    database.dispose()
 
 
 def _points(curve: Curve) -> list[tuple[int, float | None, float | None]]:
@@ -133,6 +146,7 @@ steps = st.one_of(st.none(), st.integers(-LENGTH - 20, LENGTH * 3), st.sampled_f
 )
 def test_a_curve_keeps_first_last_and_extremes(
     reading: Connection,
+    tables: Tables,
     tags: dict[str, Tag],
     kind: str,
     max_points: int,
@@ -143,7 +157,7 @@ def test_a_curve_keeps_first_last_and_extremes(
 ) -> None:
     """Any range of any series at any length: stored points only, in order, with the first, the last and extremes."""
     tag = tags[kind]
-    points = series.stored(reading, tag.id) if restarts else series.current(reading, tag.id)
+    points = series.stored(tables, tag.id) if restarts else series.current(tables, tag.id)
     chosen = [p for p in points if (low is None or p[0] >= low) and (high is None or p[0] <= high)]
     with mock.patch.multiple(curves, **SMALL, RAW_FACTOR=1, PAGE_POINTS=page):
         found = curves.curve(reading, tag, max_points=max_points, from_step=low, to_step=high, restarts=restarts)
@@ -158,11 +172,11 @@ def test_a_curve_is_as_long_as_was_asked_for(reading: Connection, tags: dict[str
         assert max_points / 2 <= len(curve.step) <= max_points
 
 
-def test_spikes_stay_in_every_part_of_a_curve(reading: Connection, tags: dict[str, Tag]) -> None:
+def test_spikes_stay_in_every_part_of_a_curve(reading: Connection, tables: Tables, tags: dict[str, Tag]) -> None:
     """Each sixth of a curve of 100 points shows the true lowest and highest value of that sixth, within a group."""
     with mock.patch.multiple(curves, **SMALL, RAW_FACTOR=4):
         curve = curves.curve(reading, tags["plain"], max_points=100)
-    points = series.current(reading, tags["plain"].id)
+    points = series.current(tables, tags["plain"].id)
     for i in range(0, len(points) - 116, 116):
         part = [p for p in points[i : i + 116] if p[3] is not None]
         top = max(part, key=lambda p: p[3] or 0.0)
@@ -178,10 +192,12 @@ def test_no_points_at_all_is_refused(reading: Connection, tags: dict[str, Tag]) 
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-def test_pages_of_points_are_the_series(reading: Connection, tags: dict[str, Tag], restarts: bool) -> None:
+def test_pages_of_points_are_the_series(
+    reading: Connection, tables: Tables, tags: dict[str, Tag], restarts: bool
+) -> None:
     """Reading page by page behind the last point gives every point of the range once."""
     tag = tags["restarted"]
-    points = series.stored(reading, tag.id) if restarts else series.current(reading, tag.id)
+    points = series.stored(tables, tag.id) if restarts else series.current(tables, tag.id)
     found: list[Point] = []
     while page := curves.points(
         reading, tag.id, after=found[-1][:2] if found else None, limit=33, from_step=-600, restarts=restarts

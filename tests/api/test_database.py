@@ -13,9 +13,10 @@ from sqlalchemy.exc import DBAPIError
 
 from indexer.config import Config
 from indexer.db import engine as engines
-from indexer.db.engine import open_engine, open_reader, read_only, transaction
+from indexer.db.engine import open_engine, open_reader, read_only
 from tests.api.conftest import Api
 from tests.conftest import Backend
+from tests.support.engines import transaction
 from tests.support.postgres import PostgresServer, database_of
 from webapi import queries
 from webapi.app import create_app

@@ -11,8 +11,8 @@ from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
 from indexer.config import Config
-from indexer.db.engine import transaction
 from tests.api.conftest import Api, changed
+from tests.support.engines import transaction
 from tests.support.statements import statements
 from webapi import queries
 from webapi.app import create_app

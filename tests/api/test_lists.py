@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import Engine, delete, insert
 
 from indexer import text
-from indexer.db.engine import transaction
 from indexer.db.schema import Job, Root, Tag
 from tests.api.conftest import JOBS, MARKUP_TAG, ODD_JOB, SCRIPT, Api, add, changed, job_row, tag_row
+from tests.support.engines import transaction
 from tests.support.statements import statements
 from webapi import queries, respond
 

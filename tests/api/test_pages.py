@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Engine
 
 from indexer import text
-from indexer.db.engine import transaction
 from indexer.db.schema import Job, Root
 from tests.api.conftest import SCRIPT, Api, add, job_row
+from tests.support.engines import transaction
 from webapi.app import size, when
 
 NASTY = [

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, update
 
-from indexer.db.engine import transaction
 from indexer.db.schema import Restart, Tag
 from tests.api.conftest import (
     MARKUP_TAG,
@@ -20,6 +19,7 @@ from tests.api.conftest import (
     refuse_constant,
     tag_row,
 )
+from tests.support.engines import transaction
 from tests.support.statements import statements
 from webapi import respond, v1
 from webapi.app import create_app

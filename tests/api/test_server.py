@@ -14,9 +14,9 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Engine, insert
 
-from indexer.db.engine import transaction
 from indexer.db.schema import Job
 from tests.api.conftest import Api, changed, job_row, refuse_constant
+from tests.support.engines import transaction
 from webapi import v1
 from webapi.server import serve
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy import make_url
 from structlog.testing import capture_logs
 
 from indexer.db import bulk, image
-from indexer.db.engine import open_engine
+from indexer.db.connection import Connection, Database, transaction
 from indexer.errors import Refuse, Wait
 from indexer.types import Rows
 from tests.conftest import Backend
@@ -37,10 +37,10 @@ def _rows(count: int, *, odd: bool, tag_id: int = 1) -> Rows:
     return rows
 
 
-def _stored(engine: Engine) -> list[tuple[Any, ...]]:
+def _stored(database: Database) -> list[tuple[Any, ...]]:
     query = f"SELECT {', '.join(bulk.COLUMNS)} FROM tensor_points ORDER BY tag_id, step, seq"
-    with engine.connect() as conn:
-        return [tuple(row) for row in conn.exec_driver_sql(query)]
+    with transaction(database) as conn:
+        return [tuple(row) for row in conn.execute(query)]
 
 
 @pytest.fixture(autouse=True)
@@ -53,32 +53,32 @@ def _fresh() -> Iterator[None]:
 
 @pytest.mark.parametrize("odd", [False, True])
 @pytest.mark.parametrize("count", SIZES)
-def test_rows_are_stored_as_given(engine: Engine, count: int, odd: bool) -> None:
+def test_rows_are_stored_as_given(database: Database, count: int, odd: bool) -> None:
     """A batch of any size comes back as it was, NaN as NULL and infinities kept."""
     rows = _rows(count, odd=odd)
-    with bulk.load(engine, rows):
+    with bulk.load(database, rows):
         pass
-    assert series.as_stored(rows) == _stored(engine)
+    assert series.as_stored(rows) == _stored(database)
 
 
-def test_a_batch_commits_with_what_belongs_to_it(engine: Engine) -> None:
+def test_a_batch_commits_with_what_belongs_to_it(database: Database) -> None:
     """Rows are there when the block begins, and commit with what it adds."""
-    with bulk.load(engine, _rows(3, odd=False)) as conn:
-        assert conn.exec_driver_sql("SELECT count(*) FROM tensor_points").scalar_one() == 3
+    with bulk.load(database, _rows(3, odd=False)) as conn:
+        assert conn.value("SELECT count(*) FROM tensor_points") == 3
         series.add_tags(conn, [1])
-    with engine.connect() as conn:
-        assert conn.exec_driver_sql("SELECT count(*) FROM tags").scalar_one() == 1
+    with transaction(database) as conn:
+        assert conn.value("SELECT count(*) FROM tags") == 1
 
 
 @pytest.mark.parametrize("count", [3, 5_000])
-def test_a_failed_block_leaves_nothing(engine: Engine, count: int) -> None:
+def test_a_failed_block_leaves_nothing(database: Database, count: int) -> None:
     """An exception in the block rolls rows back, and the next load goes through."""
-    with pytest.raises(ZeroDivisionError), bulk.load(engine, _rows(count, odd=False)) as conn:
+    with pytest.raises(ZeroDivisionError), bulk.load(database, _rows(count, odd=False)) as conn:
         _fail(conn)
-    assert _stored(engine) == []
-    with bulk.load(engine, _rows(count, odd=False)):
+    assert _stored(database) == []
+    with bulk.load(database, _rows(count, odd=False)):
         pass
-    assert count == len(_stored(engine))
+    assert count == len(_stored(database))
 
 
 def _fail(conn: Connection) -> None:
@@ -87,18 +87,18 @@ def _fail(conn: Connection) -> None:
 
 
 @pytest.mark.parametrize("count", [3, 5_000])
-def test_a_duplicate_key_is_refused(engine: Engine, count: int) -> None:
+def test_a_duplicate_key_is_refused(database: Database, count: int) -> None:
     """Loading a point twice is a bug: it raises and changes nothing."""
-    with bulk.load(engine, _rows(count, odd=False)):
+    with bulk.load(database, _rows(count, odd=False)):
         pass
-    with pytest.raises(Refuse, match=r"(?i)unique"), bulk.load(engine, _rows(count, odd=False)):
+    with pytest.raises(Refuse, match=r"(?i)unique"), bulk.load(database, _rows(count, odd=False)):
         pass
-    assert count == len(_stored(engine))
+    assert count == len(_stored(database))
 
 
 @pytest.mark.parametrize("broken", ["no deserialize", "other rows"])
 def test_without_images_the_plain_path_is_taken(
-    engine: Engine, backend: Backend, broken: str, monkeypatch: pytest.MonkeyPatch
+    database: Database, backend: Backend, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the check of an image fails, one line says so and loads are the same, slower."""
     if broken == "other rows":
@@ -108,9 +108,9 @@ def test_without_images_the_plain_path_is_taken(
     rows = _rows(5_000, odd=True)
     with capture_logs() as lines:
         for part in (bulk.part(rows, 0, 2_500), bulk.part(rows, 2_500, 5_000)):
-            with bulk.load(engine, part):
+            with bulk.load(database, part):
                 pass
-    assert series.as_stored(rows) == _stored(engine)
+    assert series.as_stored(rows) == _stored(database)
     assert (["took the slow path into SQLite"] if backend == "sqlite" else []) == [line["event"] for line in lines]
 
 
@@ -125,107 +125,109 @@ def test_images_work_here() -> None:
     assert lines == []
 
 
-def test_a_batch_leaves_no_image_attached(engine: Engine, backend: Backend) -> None:
+def test_a_batch_leaves_no_image_attached(database: Database, backend: Backend) -> None:
     """After a load the pooled connection holds the database alone, so its memory is given back."""
-    with bulk.load(engine, _rows(5_000, odd=False)):
+    with bulk.load(database, _rows(5_000, odd=False)):
         pass
     if backend == "sqlite":
-        with engine.connect() as conn:
-            assert ["main"] == [row[1] for row in conn.exec_driver_sql("PRAGMA database_list")]
+        with transaction(database) as conn:
+            assert ["main"] == [row[1] for row in conn.execute("PRAGMA database_list")]
     else:
-        assert bulk.suspend_index(engine, 1) is False
+        assert bulk.suspend_index(database, 1) is False
 
 
-def test_more_rows_than_eight_images_make_larger_images(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_rows_than_eight_images_make_larger_images(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch is never cut into more images than SQLite attaches."""
     monkeypatch.setattr(bulk, "_IMAGE_ROWS", 100)
     rows = _rows(10_001, odd=False)
-    with bulk.load(engine, rows):
+    with bulk.load(database, rows):
         pass
-    assert series.as_stored(rows) == _stored(engine)
+    assert series.as_stored(rows) == _stored(database)
 
 
 class TestIndex:
     """The key of tensor_points goes before a large load into PostgreSQL and comes back behind it."""
 
-    def test_a_large_load_suspends_the_key(self, engine: Engine, backend: Backend) -> None:
+    def test_a_large_load_suspends_the_key(self, database: Database, backend: Backend) -> None:
         """It goes where the load outweighs what is stored, comes back, and SQLite has none of this."""
-        gone = bulk.suspend_index(engine, 1_000_000)
+        gone = bulk.suspend_index(database, 1_000_000)
         assert (backend == "postgresql") is gone
-        with bulk.load(engine, _rows(5_000, odd=True)) as conn:
+        with bulk.load(database, _rows(5_000, odd=True)) as conn:
             assert gone is bulk.index_missing(conn)
-        bulk.ensure_index(engine)
-        with engine.connect() as conn:
+        bulk.ensure_index(database)
+        with transaction(database) as conn:
             assert not bulk.index_missing(conn)
-        with pytest.raises(Refuse, match=r"(?i)unique"), bulk.load(engine, _rows(5_000, odd=True)):
+        with pytest.raises(Refuse, match=r"(?i)unique"), bulk.load(database, _rows(5_000, odd=True)):
             pass
 
-    def test_a_small_load_keeps_the_key(self, engine: Engine) -> None:
+    def test_a_small_load_keeps_the_key(self, database: Database) -> None:
         """Neither a short load nor one that is small beside what is stored touches the key."""
-        assert bulk.suspend_index(engine, 1_000) is False
-        with engine.begin() as conn:
+        assert bulk.suspend_index(database, 1_000) is False
+        with transaction(database) as conn:
             series.add_tags(conn, [1])
-            conn.exec_driver_sql("UPDATE tags SET point_count = 2000000")
-        assert bulk.suspend_index(engine, 1_000_000) is False
-        with engine.connect() as conn:
+            conn.execute("UPDATE tags SET point_count = 2000000")
+        assert bulk.suspend_index(database, 1_000_000) is False
+        with transaction(database) as conn:
             assert not bulk.index_missing(conn)
 
-    def test_the_key_comes_back_after_a_kill(self, url: str, engine: Engine) -> None:
+    def test_the_key_comes_back_after_a_kill(self, url: str, database: Database) -> None:
         """Whoever starts next builds the key; twice changes nothing."""
-        bulk.suspend_index(engine, 1_000_000)
-        with bulk.load(engine, _rows(100, odd=False)):
+        bulk.suspend_index(database, 1_000_000)
+        with bulk.load(database, _rows(100, odd=False)):
             pass
-        other = open_engine(url)
+        other = Database(url)
         for _ in range(2):
             bulk.ensure_index(other)
-            with other.connect() as conn:
+            with transaction(other) as conn:
                 assert not bulk.index_missing(conn)
         other.dispose()
 
-    def test_a_point_stored_twice_is_loud(self, engine: Engine, backend: Backend) -> None:
+    def test_a_point_stored_twice_is_loud(self, database: Database, backend: Backend) -> None:
         """A duplicate that came in while the key was gone refuses the key."""
         if backend == "sqlite":
-            assert bulk.suspend_index(engine, 1_000_000) is False
+            assert bulk.suspend_index(database, 1_000_000) is False
             return
-        bulk.suspend_index(engine, 1_000_000)
+        bulk.suspend_index(database, 1_000_000)
         for _ in range(2):
-            with bulk.load(engine, _rows(100, odd=False)):
+            with bulk.load(database, _rows(100, odd=False)):
                 pass
         with pytest.raises(Refuse, match="unique"):
-            bulk.ensure_index(engine)
+            bulk.ensure_index(database)
 
-    def test_a_reader_does_not_stop_the_load(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_reader_does_not_stop_the_load(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         """While somebody reads, the key stays or its making is put off; then the next call finishes it."""
         monkeypatch.setattr(bulk, "_LOCK_SECONDS", 0.1)
-        with engine.connect() as reader:
-            reader.exec_driver_sql("SELECT count(*) FROM tensor_points").all()
-            assert bulk.suspend_index(engine, 1_000_000) is False
-        gone = bulk.suspend_index(engine, 1_000_000)
-        with engine.connect() as reader, capture_logs() as lines:
-            reader.exec_driver_sql("SELECT count(*) FROM tensor_points").all()
-            bulk.ensure_index(engine)
+        other = Database(database.url)
+        with transaction(other) as reader:
+            reader.value("SELECT count(*) FROM tensor_points")
+            assert bulk.suspend_index(database, 1_000_000) is False
+        gone = bulk.suspend_index(database, 1_000_000)
+        with transaction(other) as reader, capture_logs() as lines:
+            reader.value("SELECT count(*) FROM tensor_points")
+            bulk.ensure_index(database)
+        other.dispose()
         assert (["postponed primary key"] if gone else []) == [line["event"] for line in lines]
-        bulk.ensure_index(engine)
-        with pytest.raises(Refuse), bulk.load(engine, _rows(1, odd=False)) as conn:
+        bulk.ensure_index(database)
+        with pytest.raises(Refuse), bulk.load(database, _rows(1, odd=False)) as conn:
             bulk.append(conn, "tensor_points", bulk.columns_of(_rows(1, odd=False)))
 
 
-def _lose(conn: Connection, other: Engine) -> None:
-    pid = conn.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-    with other.connect() as killer:
-        assert killer.exec_driver_sql(f"SELECT pg_terminate_backend({pid})").scalar_one()
+def _lose(conn: Connection, other: Database) -> None:
+    pid = conn.value("SELECT pg_backend_pid()")
+    with transaction(other) as killer:
+        assert killer.value("SELECT pg_terminate_backend(?)", (pid,))
     bulk.append(conn, "tensor_points", bulk.columns_of(_rows(1, odd=False, tag_id=2)))
 
 
-def test_a_lost_connection_waits(engine: Engine, url: str, backend: Backend, tmp_path: Path) -> None:
+def test_a_lost_connection_waits(database: Database, url: str, backend: Backend, tmp_path: Path) -> None:
     """A server that goes away during a load is something to wait for; afterwards loads go through."""
     if backend == "postgresql":
-        other = open_engine(url)
-        with pytest.raises(Wait), bulk.load(engine, _rows(1, odd=False)) as conn:
+        other = Database(url)
+        with pytest.raises(Wait), bulk.load(database, _rows(1, odd=False)) as conn:
             _lose(conn, other)
         other.dispose()
     else:
         assert make_url(url).database == str(tmp_path / "summary.db")
-    with bulk.load(engine, _rows(1, odd=False)):
+    with bulk.load(database, _rows(1, odd=False)):
         pass
-    assert len(_stored(engine)) == 1
+    assert len(_stored(database)) == 1

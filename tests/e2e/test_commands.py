@@ -15,10 +15,11 @@ import pytest
 from sqlalchemy import Engine, text
 
 from indexer.db import migrate
-from indexer.db.engine import open_engine, transaction
-from indexer.db.schema import REVISION, VERSION_TABLE
+from indexer.db.engine import open_engine
+from indexer.version import REVISION, VERSION_TABLE
 from summarydb import cli
 from tests.conftest import DATA
+from tests.support.engines import transaction, writer
 from tests.support.program import CHECKOUT, environment, run
 
 HEAVY = {"alembic", "flask", "numba", "numpy", "sqlalchemy", "structlog", "waitress", "watchdog"}
@@ -232,7 +233,7 @@ def test_status_tells_jobs_progress_and_damage(url: str, here: Path, capsys: pyt
 def test_status_reads_an_older_schema(empty_url: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is there is shown, and what would bring it up to date."""
     engine = open_engine(empty_url)
-    migrate.upgrade(engine, "0001")
+    migrate.upgrade(writer(engine), "0001")
     engine.dispose()
     assert 0 == cli.run(["status", "--db", empty_url])
     assert "schema 0001 (this program needs" in capsys.readouterr().out

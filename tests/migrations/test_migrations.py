@@ -10,12 +10,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
 from indexer.db import migrate
-from indexer.db.engine import open_engine, transaction
+from indexer.db.engine import open_engine
 from indexer.db.migrate import NEW
-from indexer.db.schema import REVISION, VERSION_TABLE
 from indexer.errors import Refuse
+from indexer.version import REVISION, VERSION_TABLE
 from migrations.write_new import DIALECTS, script
 from tests.conftest import Backend
+from tests.support.engines import transaction, writer
 
 REVISIONS = [script.revision for script in reversed(list(ScriptDirectory(str(migrate.MIGRATIONS)).walk_revisions()))]
 VIEWS = {"v_jobs", "v_tags", "v_scalars", "v_latest"}
@@ -29,7 +30,7 @@ def test_the_declared_revision_is_the_newest() -> None:
 def test_models_equal_migrations(empty_url: str) -> None:
     """Alembic finds nothing to add to a database that was migrated to the head."""
     engine = open_engine(empty_url)
-    migrate.upgrade(engine)
+    migrate.upgrade(writer(engine))
     with transaction(engine) as conn:
         command.check(migrate.config(conn))
     assert set(inspect(engine).get_view_names()) >= VIEWS
@@ -45,11 +46,11 @@ def test_a_new_database_is_made_of_all_revisions(dialect: str) -> None:
 def test_a_new_database_equals_a_migrated_one(backend: Backend, empty_url: str) -> None:
     """Whether made at once or revision by revision: tables, indexes, checks and views are the same."""
     engine = open_engine(empty_url)
-    migrate.upgrade(engine)
+    migrate.upgrade(writer(engine))
     made = reflected(engine)
-    migrate.downgrade(engine, "base")
+    migrate.downgrade(writer(engine), "base")
     for revision in REVISIONS:
-        migrate.upgrade(engine, revision)
+        migrate.upgrade(writer(engine), revision)
     assert made == reflected(engine)
     engine.dispose()
 
@@ -77,7 +78,7 @@ def reflected(engine: Engine) -> object:
 def test_upgrade_from_every_past_revision(empty_url: str, revision: str) -> None:
     """A database of any release is brought to the head in place, with its rows."""
     engine = open_engine(empty_url)
-    migrate.upgrade(engine, revision)
+    migrate.upgrade(writer(engine), revision)
     with transaction(engine) as conn:
         conn.execute(text("INSERT INTO roots (id, name, path) VALUES (1, 'runs', '/runs')"))
         conn.execute(
@@ -91,7 +92,7 @@ def test_upgrade_from_every_past_revision(empty_url: str, revision: str) -> None
             {"key": b"k"},
         )
         conn.execute(text("INSERT INTO tensor_points VALUES (1, 5, 0, 1.5, 0.25)"))
-    migrate.upgrade(engine)
+    migrate.upgrade(writer(engine))
     assert migrate.current(engine) == REVISION
     with transaction(engine) as conn:
         assert conn.execute(text("SELECT job, tag, step, value FROM v_scalars")).one() == ("./a", "loss", 5, 0.25)
@@ -102,10 +103,10 @@ def test_upgrade_from_every_past_revision(empty_url: str, revision: str) -> None
 def test_downgrade_of_the_last_and_back(empty_url: str) -> None:
     """The newest revision can be undone and done again."""
     engine = open_engine(empty_url)
-    migrate.upgrade(engine)
-    migrate.downgrade(engine, REVISIONS[-2])
+    migrate.upgrade(writer(engine))
+    migrate.downgrade(writer(engine), REVISIONS[-2])
     assert REVISIONS[-2] == migrate.current(engine)
-    migrate.upgrade(engine)
+    migrate.upgrade(writer(engine))
     with transaction(engine) as conn:
         command.check(migrate.config(conn))
     engine.dispose()
@@ -117,7 +118,7 @@ def test_a_foreign_database_is_refused(empty_url: str) -> None:
     with transaction(engine) as conn:
         conn.execute(text("CREATE TABLE customers (id INTEGER)"))
     with pytest.raises(Refuse, match=r"another program \(customers\)"):
-        migrate.upgrade(engine)
+        migrate.upgrade(writer(engine))
     engine.dispose()
 
 

@@ -11,16 +11,13 @@ from unittest import mock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, insert
 
 from indexer.db import bulk, migrate, rollups
-from indexer.db.engine import open_engine
+from indexer.db.connection import Connection, Database, transaction
 from indexer.db.rollups import Rolled, Tails
-from indexer.db.schema import Base
 from tests.support import series
 from tests.support.series import Writer
 
-RESTARTS = Base.metadata.tables["restarts"]
 TAGS = (3, 5, 8)
 BUCKET, FAN, LONG = 4, 2, 9  # small, so that short series have many levels
 
@@ -38,26 +35,26 @@ history = st.lists(st.one_of(advance, single), min_size=12, max_size=60)
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """One database for all examples; each empties it."""
     path: Path = tmp_path_factory.mktemp("rollups") / "points.db"
-    made = open_engine(f"sqlite:///{path}")
+    made = Database(f"sqlite:///{path}")
     migrate.upgrade(made)
-    with made.begin() as conn:
+    with transaction(made) as conn:
         series.add_tags(conn, TAGS)
     yield made
     made.dispose()
 
 
-def _commit(engine: Engine, writers: dict[int, Writer], states: dict[int, Rolled], tails: Tails | None) -> None:
+def _commit(database: Database, writers: dict[int, Writer], states: dict[int, Rolled], tails: Tails | None) -> None:
     batch = {tag_id: writer.take() for tag_id, writer in writers.items()}
     for tag_id, (_, _, reset) in batch.items():
         states[tag_id] = replace(states[tag_id], point_count=writers[tag_id].count, reset_step=reset)
     rows = series.rows_of([row for rows, _, _ in batch.values() for row in rows])
-    with bulk.load(engine, rows) as conn:
+    with bulk.load(database, rows) as conn:
         restarts = [row for _, found, _ in batch.values() for row in found]
         if restarts:
-            conn.execute(insert(RESTARTS), restarts)
+            series.add_restarts(conn, restarts)
         touched = [states[tag_id] for tag_id, (added, _, reset) in batch.items() if added or reset is not None]
         for tag in rollups.fold(conn, touched, rows, tails):
             states[tag.tag_id] = tag
@@ -68,7 +65,7 @@ def _buckets(conn: Connection, tag_id: int) -> list[tuple[object, ...]]:
     query = (
         f"SELECT level, ordinal, count, {columns} FROM point_rollups WHERE tag_id = {tag_id} ORDER BY level, ordinal"
     )
-    return [tuple(row) for row in conn.exec_driver_sql(query)]
+    return [tuple(row) for row in conn.execute(query)]
 
 
 def _expected(conn: Connection, tag_id: int, count: int) -> tuple[int, int | None, list[tuple[object, ...]]]:
@@ -81,12 +78,12 @@ def _expected(conn: Connection, tag_id: int, count: int) -> tuple[int, int | Non
 @settings(deadline=None, max_examples=100)
 @given(steps=history)
 def test_any_history_in_any_batches_gives_the_buckets_of_the_reference(
-    engine: Engine, with_tails: bool, steps: list[list[tuple[str, int, int, float, str]]]
+    database: Database, with_tails: bool, steps: list[list[tuple[str, int, int, float, str]]]
 ) -> None:
     """However points, repeats, restarts and session starts are cut into batches, the buckets are the reference's."""
-    with engine.begin() as conn:
+    with transaction(database) as conn:
         for table in ("tensor_points", "restarts", "point_rollups"):
-            conn.exec_driver_sql(f"DELETE FROM {table}")
+            conn.execute(f"DELETE FROM {table}")
     writers = {tag_id: Writer(tag_id) for tag_id in TAGS}
     states = {tag_id: Rolled(tag_id, 0) for tag_id in TAGS}
     at = dict.fromkeys(TAGS, 0)
@@ -100,14 +97,14 @@ def test_any_history_in_any_batches_gives_the_buckets_of_the_reference(
                 at[tag_id] += by
                 writers[tag_id].start(at[tag_id])
             else:
-                _commit(engine, writers, states, tails)
-        _commit(engine, writers, states, tails)
-        with engine.connect() as conn:
+                _commit(database, writers, states, tails)
+        _commit(database, writers, states, tails)
+        with transaction(database) as conn:
             for tag_id in TAGS:
                 whole, last, buckets = _expected(conn, tag_id, writers[tag_id].count)
                 assert buckets == _buckets(conn, tag_id)
                 assert (whole, last) == (states[tag_id].rolled_count, states[tag_id].rolled_step)
-        with engine.begin() as conn:
+        with transaction(database) as conn:
             for tag_id in TAGS:
                 before = _buckets(conn, tag_id)
                 assert states[tag_id].rolled_count == rollups.rebuild(conn, tag_id).rolled_count

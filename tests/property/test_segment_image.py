@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine
 
 from indexer.db import bulk, image, migrate
-from indexer.db.engine import open_engine
+from indexer.db.connection import Database, transaction
 from indexer.types import Rows
 from tests.support import series
 
@@ -35,9 +34,9 @@ some = st.lists(points, min_size=1, max_size=60, unique_by=lambda p: p[:3])
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """One database for all examples; each empties it."""
-    made = open_engine(f"sqlite:///{tmp_path_factory.mktemp('image') / 'points.db'}")
+    made = Database(f"sqlite:///{tmp_path_factory.mktemp('image') / 'points.db'}")
     migrate.upgrade(made)
     yield made
     made.dispose()
@@ -91,18 +90,18 @@ def test_an_image_refuses_what_it_cannot_hold(count: int) -> None:
 @settings(deadline=None)
 @given(chosen=some, size=st.integers(1, 20))
 def test_an_image_load_equals_the_plain_path(
-    engine: Engine, chosen: list[tuple[int, int, int, float, float]], size: int
+    database: Database, chosen: list[tuple[int, int, int, float, float]], size: int
 ) -> None:
     """Both ways of inserting give the same table, also with repeated and descending steps, byte for byte of a value."""
     rows = series.rows_of(chosen)
     query = "SELECT tag_id, step, seq, wall_time, typeof(wall_time), value, typeof(value) FROM tensor_points"
     found = []
     for small in (len(rows) + 1, 0):
-        with engine.begin() as conn:
-            conn.exec_driver_sql("DELETE FROM tensor_points")
-        with mock.patch.multiple(bulk, _SMALL_ROWS=small, _IMAGE_ROWS=size), bulk.load(engine, rows) as conn:
+        with transaction(database) as conn:
+            conn.execute("DELETE FROM tensor_points")
+        with mock.patch.multiple(bulk, _SMALL_ROWS=small, _IMAGE_ROWS=size), bulk.load(database, rows) as conn:
             pass
-        with engine.connect() as conn:
-            found.append(conn.exec_driver_sql(query + " ORDER BY 1, 2, 3").all())
+        with transaction(database) as conn:
+            found.append(conn.execute(query + " ORDER BY 1, 2, 3").fetchall())
     assert found[0] == found[1]
     assert [tuple(row) for row in series.as_stored(rows)] == [(*r[:4], r[5]) for r in found[1]]

@@ -181,7 +181,7 @@ class Loaded:
         self.rows += added
         for r in arranged.restarts:
             self._add_restart(r.tag.id, (r.seq, r.step, r.shard, r.cause))
-        for t, ordinal, s in arranged.stretches:
+        for t, ordinal, s, _ in arranged.stretches:
             stretch = (s.shard, s.first_step, s.last_step, s.first_seq, s.last_seq, s.count)
             self.segments[t.id, ordinal] = stretch
 

@@ -14,10 +14,9 @@ from typing import Any, BinaryIO, cast
 from sqlalchemy import Engine, text
 
 from indexer.config import Config, Root
-from indexer.db import write
-from indexer.db.engine import transaction
 from indexer.ingest.watch import Indexer, Outcome
 from indexer.ports import Files, SystemFiles
+from tests.support.engines import transaction, writer
 
 SMALL = Config(kernel=False, slice_bytes=2**16)
 """A configuration for small files; the compiled decoder has tests of its own."""
@@ -124,7 +123,7 @@ class Follower:
         self.files = files or WatchedFiles()
         self.engine = engine
         self.stop = threading.Event()
-        self.indexer = Indexer(replace(config, roots=given(roots)), engine, clock=self.clock, files=self.files)
+        self.indexer = Indexer(replace(config, roots=given(roots)), writer(engine), clock=self.clock, files=self.files)
         self.indexer._patiently(self.stop, self.indexer._enter)
 
     def scan(self) -> None:
@@ -149,8 +148,12 @@ def index_once(
     engine: Engine, *roots: Path | Root, config: Config = SMALL, files: WatchedFiles | None = None
 ) -> Outcome:
     """Index all there is, as `index --once` does."""
-    indexer = Indexer(replace(config, roots=given(roots)), engine, clock=StillClock(), files=files)
-    return indexer.run(threading.Event(), once=True)
+    database = writer(engine)
+    try:
+        indexer = Indexer(replace(config, roots=given(roots)), database, clock=StillClock(), files=files)
+        return indexer.run(threading.Event(), once=True)
+    finally:
+        database.dispose()
 
 
 def given(roots: Sequence[Path | Root]) -> tuple[Root, ...]:
@@ -163,7 +166,7 @@ def empty(engine: Engine) -> None:
     with transaction(engine) as conn:
         for table in ("point_rollups", "tensor_points", "tags", "shards", "jobs", "roots", "indexers"):
             conn.execute(text(f"DELETE FROM {table}"))
-        conn.execute(write.STATE.update().values(change_counter=0, scanned_at=None))
+        conn.execute(text("UPDATE index_state SET change_counter = 0, scanned_at = NULL"))
 
 
 def make(root: Path, tree: Mapping[str, bytes]) -> Path:

@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, insert, text
 
 from indexer.db import bulk
-from indexer.db.schema import Base
+from indexer.db.connection import Connection
 from indexer.types import Rows
 
-_TABLES = Base.metadata.tables
 FIELDS = ("step", "seq", "wall_time", "value")
 Point = tuple[int, int, float | None, float | None]
 """step, seq, wall_time, value, as stored."""
@@ -22,15 +20,11 @@ Point = tuple[int, int, float | None, float | None]
 
 def add_tags(conn: Connection, tag_ids: Iterable[int]) -> None:
     """Insert tags with these ids, in a job with one shard of id 1."""
-    conn.execute(insert(_TABLES["roots"]), {"id": 1, "name": "r", "path": "/r", "named": True})
-    conn.execute(insert(_TABLES["jobs"]), {"id": 1, "root_id": 1, "train_id": "./", "train_key": b"k"})
-    shard = {"id": 1, "job_id": 1, "name": "f", "kind": "summary", "format": "tensorboard"}
-    conn.execute(insert(_TABLES["shards"]), shard)
-    rows = [
-        {"id": i, "job_id": 1, "plugin": "scalars", "name": f"t{i}", "series_key": b"%d" % i, "name_key": i}
-        for i in tag_ids
-    ]
-    conn.execute(insert(_TABLES["tags"]), rows)
+    conn.execute("INSERT INTO roots (id, name, path, named) VALUES (1, 'r', '/r', ?)", (True,))
+    conn.execute("INSERT INTO jobs (id, root_id, train_id, train_key) VALUES (1, 1, './', ?)", (b"k",))
+    conn.execute("INSERT INTO shards (id, job_id, name, kind, format) VALUES (1, 1, 'f', 'summary', 'tensorboard')")
+    insert = "INSERT INTO tags (id, job_id, plugin, name, series_key, name_key) VALUES (?, 1, 'scalars', ?, ?, ?)"
+    conn.many(insert, [(i, f"t{i}", b"%d" % i, i) for i in tag_ids])
 
 
 def rows_of(points: Sequence[tuple[int, int, int, float, float]]) -> Rows:
@@ -42,15 +36,15 @@ def rows_of(points: Sequence[tuple[int, int, int, float, float]]) -> Rows:
 
 def stored(conn: Connection, tag_id: int) -> list[Point]:
     """Return all points of a tag, by step, then seq."""
-    query = text("SELECT step, seq, wall_time, value FROM tensor_points WHERE tag_id = :t ORDER BY step, seq")
-    return [(row[0], row[1], row[2], row[3]) for row in conn.execute(query, {"t": tag_id})]
+    query = "SELECT step, seq, wall_time, value FROM tensor_points WHERE tag_id = ? ORDER BY step, seq"
+    return [(row[0], row[1], row[2], row[3]) for row in conn.execute(query, (tag_id,))]
 
 
 def current(conn: Connection, tag_id: int) -> list[Point]:
     """Return the points of a tag that no new file and no session start superseded, by step, then seq."""
-    query = text("SELECT seq, step FROM restarts WHERE tag_id = :t AND cause <> 'same_file'")
-    restarts = conn.execute(query, {"t": tag_id}).all()
-    return [p for p in stored(conn, tag_id) if not any(r.seq > p[1] and r.step <= p[0] for r in restarts)]
+    query = "SELECT seq, step FROM restarts WHERE tag_id = ? AND cause <> 'same_file'"
+    restarts = conn.execute(query, (tag_id,)).fetchall()
+    return [p for p in stored(conn, tag_id) if not any(seq > p[1] and step <= p[0] for seq, step in restarts)]
 
 
 def as_stored(rows: Rows) -> list[tuple[Any, ...]]:
@@ -108,12 +102,14 @@ class Writer:
     def _disturb(self, step: int) -> None:
         self.reset = step if self.reset is None else min(self.reset, step)
 
-    def take(self) -> tuple[list[tuple[int, int, int, float, float]], list[dict[str, Any]], int | None]:
+    def take(self) -> tuple[list[tuple[int, int, int, float, float]], list[tuple[int, int, int, int, str]], int | None]:
         """Return rows, restarts and the lowest disturbed step since the last call."""
         rows, reset = self.rows, self.reset
-        restarts = [
-            {"tag_id": self.tag_id, "seq": seq, "step": step, "shard_id": 1, "cause": cause}
-            for seq, step, cause in self.restarts
-        ]
+        restarts = [(self.tag_id, seq, step, 1, cause) for seq, step, cause in self.restarts]
         self.rows, self.restarts, self.reset = [], [], None
         return rows, restarts, reset
+
+
+def add_restarts(conn: Connection, rows: Sequence[tuple[int, int, int, int, str]]) -> None:
+    """Insert restarts, given as tag_id, seq, step, shard_id and cause."""
+    conn.many("INSERT INTO restarts (tag_id, seq, step, shard_id, cause) VALUES (?, ?, ?, ?, ?)", rows)
