@@ -1,14 +1,15 @@
-"""Points in, as fast as each database takes them: a segment image on SQLite, binary COPY on PostgreSQL.
+"""Rows in, as fast as each database takes them: a segment image on SQLite, binary COPY on PostgreSQL.
 
+Rows are packed first, away from the database and in any thread, and inserted later.
 Decisions: docs/decisions/0003-segment-images.md, 0005-postgresql-index-after-load.md.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -29,8 +30,9 @@ Columns = Mapping[str, npt.NDArray[Any]]
 Nulls = Mapping[str, npt.NDArray[np.bool_]]
 
 _SMALL_ROWS = 1_000  # below, building an image costs more than it saves (measured)
-_IMAGE_ROWS = 250_000  # 10 MB; the same again in SQLite's copy
-_IMAGES = 8  # attached at once; SQLite's default limit is 10
+_IMAGE_ROWS = 250_000  # 10 MB of points; the same again in SQLite's copy
+_ATTACHED = 8  # databases at once; SQLite's default limit is 10
+_IMAGES = _ATTACHED - 2  # of one table; a batch has three, and the others have few rows
 _VALUES = 250  # of one plain INSERT, 50 points: the knee of its speed
 _COPY_ROWS = 65_536  # 3 MB of COPY at once
 _SUSPEND_ROWS = 200_000  # a smaller load is not worth an index build
@@ -38,37 +40,76 @@ _LOCK_SECONDS = 2  # how long readers may hold up a change of the index
 _INDEX_LOCK = 0x73756D69  # "sumi": two programs must not build the index at once
 
 
+@dataclass(slots=True)
+class Packed:
+    """Rows of one table, in the form in which the database takes them."""
+
+    table: str
+    names: tuple[str, ...]
+    count: int = 0
+    images: list[image.Bytes] = field(default_factory=list)  # SQLite, many rows
+    copies: list[image.Bytes] = field(default_factory=list)  # PostgreSQL
+    columns: Columns = field(default_factory=dict)  # SQLite, few rows; or images do not work
+    nulls: Nulls = field(default_factory=dict)
+    schemas: list[str] = field(default_factory=list)  # where the images are attached
+
+
+def pack(dialect: str, table: str, columns: Columns, nulls: Nulls | None = None, *, at_once: bool = False) -> Packed:
+    """Return rows for `insert`, given as columns of equal length: int32, int64 or float64.
+
+    NaN becomes NULL; `nulls` says where a column of integers holds NULL.  at_once: they are inserted in a transaction
+    that is open already, where no image can be attached.
+    """
+    count = len(next(iter(columns.values())))
+    packed = Packed(table, tuple(columns), count)
+    if dialect == POSTGRESQL:
+        for start in range(0, count, _COPY_ROWS):
+            part = slice(start, start + _COPY_ROWS)
+            masks = {name: mask[part] for name, mask in (nulls or {}).items()}
+            packed.copies.append(_copy_bytes({name: column[part] for name, column in columns.items()}, masks))
+    elif at_once or nulls or count < _SMALL_ROWS or not images_work():
+        packed.columns, packed.nulls = columns, nulls or {}
+    else:
+        size = max(_IMAGE_ROWS, -(-count // _IMAGES))
+        for start in range(0, count, size):
+            packed.images.append(image.build({name: c[start : start + size] for name, c in columns.items()}))
+    return packed
+
+
+def pack_points(dialect: str, rows: Rows) -> Packed:
+    """Return points for `insert`."""
+    return pack(dialect, TABLE, columns_of(rows))
+
+
 @contextmanager
-def load(database: Database, rows: Rows) -> Iterator[Connection]:
-    """Insert `rows` and yield the open transaction, so that whatever belongs to them commits with them.
+def load(database: Database, *packs: Packed) -> Iterator[Connection]:
+    """Open a transaction in which `packs` can be inserted, with whatever belongs to them.
 
     Commits at the end of the block, rolls back on an exception. Errors come out as our families; a duplicate key is a
-    bug of the caller and raises Refuse. On SQLite the write lock is held from the first row to the end of the block.
+    bug of the caller and raises Refuse. On SQLite the write lock is held until the end of the block.
     """
-    with translated():
-        if database.dialect == POSTGRESQL:
-            with database.begin() as conn:
-                _copy(conn, TABLE, columns_of(rows), {})
-                yield conn
-        else:
-            with _attached(database.connect(), rows) as schemas, database.begin() as conn:
-                names = ", ".join(COLUMNS)
-                for schema in schemas:
-                    conn.execute(f"INSERT INTO {TABLE} ({names}) SELECT {names} FROM {schema}.p")
-                if not schemas:
-                    _insert(conn, TABLE, columns_of(rows), {})
-                yield conn
+    with translated(), _attached(database, packs), database.begin() as conn:
+        yield conn
+
+
+def insert(conn: Connection, packed: Packed) -> None:
+    """Insert packed rows into their table, in the open transaction."""
+    names = ", ".join(packed.names)
+    for schema in packed.schemas:
+        conn.execute(f"INSERT INTO {packed.table} ({names}) SELECT {names} FROM {schema}.p")
+    if packed.columns:
+        _insert(conn, packed.table, packed.columns, packed.nulls)
+    if packed.copies:
+        with conn.raw.cursor() as cursor, cursor.copy(f"COPY {packed.table} ({names}) FROM STDIN BINARY") as copy:
+            copy.write(_COPY_HEADER)
+            for part in packed.copies:
+                copy.write(part.data)
+            copy.write(_COPY_TRAILER)
 
 
 def append(conn: Connection, table: str, columns: Columns, nulls: Nulls | None = None) -> None:
-    """Insert rows given as columns of equal length into `table`, in the open transaction: plain INSERT or COPY.
-
-    NaN becomes NULL; `nulls` says where a column of integers holds NULL.
-    """
-    if conn.dialect == POSTGRESQL:
-        _copy(conn, table, columns, nulls or {})
-    else:
-        _insert(conn, table, columns, nulls or {})
+    """Insert rows given as columns into `table`, in the open transaction; see `pack`."""
+    insert(conn, pack(conn.dialect, table, columns, nulls, at_once=True))
 
 
 def _insert(conn: Connection, table: str, columns: Columns, nulls: Nulls) -> None:
@@ -151,43 +192,44 @@ def _is_primary_key(conn: Connection) -> bool:
 
 
 @contextmanager
-def _attached(conn: Connection, rows: Rows) -> Iterator[list[str]]:
-    """Attach `rows` as in-memory databases, outside of a transaction as SQLite wants it; yield their names.
-
-    None where there are few rows or images do not work: then the plain path is taken.
-    """
-    if len(rows) < _SMALL_ROWS or not images_work():
-        yield []
+def _attached(database: Database, packs: Sequence[Packed]) -> Iterator[None]:
+    """Attach the images of `packs` as in-memory databases, outside of a transaction as SQLite wants it."""
+    wanted = [(packed, one) for packed in packs for one in packed.images]
+    if not wanted:
+        yield
         return
-    dbapi = conn.raw
-    size = max(_IMAGE_ROWS, -(-len(rows) // _IMAGES))
+    raw = database.connect().raw
     schemas: list[str] = []
     try:
-        for start in range(0, len(rows), size):
+        for packed, one in wanted:
             schema = f"segment{len(schemas)}"
-            dbapi.execute(f"ATTACH ':memory:' AS {schema}")
+            raw.execute(f"ATTACH ':memory:' AS {schema}")
             schemas.append(schema)
-            dbapi.deserialize(image.build(part(rows, start, start + size)), name=schema)
-        yield schemas
+            raw.deserialize(one, name=schema)
+            packed.schemas.append(schema)
+        for packed in packs:
+            packed.images.clear()  # SQLite has its own copy
+        yield
     finally:
         for schema in schemas:
-            dbapi.execute(f"DETACH {schema}")  # gives its memory back
+            raw.execute(f"DETACH {schema}")  # gives its memory back
 
 
 @cache
 def images_work() -> bool:
     """Tell, once a process, whether this SQLite reads images as we write them; a line in the log says why not."""
-    odd = Rows(
-        tag_id=np.array([1, 1, 2, 2**31 - 1], np.int32),
-        step=np.array([-(2**63), 0, 2**53 + 1, 2**63 - 1], np.int64),
-        seq=np.zeros(4, np.int32),
-        wall_time=np.array([np.nan, 1.7e9, -0.5, 3.0]),
-        value=np.array([np.inf, -np.inf, np.nan, 1e-320]),
-    )
-    long = Rows(*(np.resize(getattr(odd, name), 4_000) for name in COLUMNS))  # more than one page
+    odd: dict[str, npt.NDArray[Any]] = {
+        "a": np.array([1, 1, 2, 2**31 - 1], np.int32),
+        "b": np.array([-(2**63), 0, 2**53 + 1, 2**63 - 1], np.int64),
+        "c": np.zeros(4, np.int32),
+        "d": np.array([np.nan, 1.7e9, -0.5, 3.0]),
+        "e": np.array([np.inf, -np.inf, np.nan, 1e-320]),
+    }
+    long = {name: np.resize(column, 4_000) for name, column in odd.items()}  # more than one page
+    wide = {f"{name}{i}": column for i in range(5) for name, column in odd.items()}  # a longer cell
     try:
-        for rows in (odd, replace(odd, seq=np.array([0, 1, 70_000, 2**31 - 1], np.int32)), long):
-            if _read_back(rows) != _as_stored(rows):
+        for columns in (odd, odd | {"c": np.array([0, 1, 70_000, 2**31 - 1], np.int32)}, long, wide):
+            if _read_back(columns) != _as_stored(columns):
                 raise ValueError("an image was read back with other values")
     except (AttributeError, ValueError, sqlite3.Error) as e:  # AttributeError: a Python built without deserialize
         log.get().warning("took the slow path into SQLite", why=str(e))
@@ -195,20 +237,20 @@ def images_work() -> bool:
     return True
 
 
-def _read_back(rows: Rows) -> list[tuple[float | None, ...]]:
+def _read_back(columns: Columns) -> list[tuple[float | None, ...]]:
     conn = sqlite3.connect(":memory:")
     try:
-        for i in range(_IMAGES):
+        for i in range(_ATTACHED):
             conn.execute(f"ATTACH ':memory:' AS segment{i}")
-        conn.deserialize(image.build(rows), name="segment0")  # type: ignore[arg-type]  # any buffer will do
-        return conn.execute(f"SELECT {', '.join(COLUMNS)} FROM segment0.p").fetchall()
+        conn.deserialize(image.build(columns), name="segment0")  # type: ignore[arg-type]  # any buffer will do
+        return conn.execute(f"SELECT {', '.join(columns)} FROM segment0.p").fetchall()
     finally:
         conn.close()
 
 
-def _as_stored(rows: Rows) -> list[tuple[float | None, ...]]:
-    columns = [getattr(rows, name).tolist() for name in COLUMNS]
-    return [tuple(None if x != x else x for x in row) for row in zip(*columns, strict=True)]
+def _as_stored(columns: Columns) -> list[tuple[float | None, ...]]:
+    lists = [column.tolist() for column in columns.values()]
+    return [tuple(None if x != x else x for x in row) for row in zip(*lists, strict=True)]
 
 
 def _with_none(column: npt.NDArray[Any], null: npt.NDArray[np.bool_]) -> list[Any]:
@@ -229,20 +271,6 @@ def part(rows: Rows, start: int, stop: int) -> Rows:
 # Source: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format".
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)  # signature, flags, length of the header's extension
 _COPY_TRAILER = b"\xff\xff"
-
-
-def _copy(conn: Connection, table: str, columns: Columns, nulls: Nulls) -> None:
-    """Copy rows into PostgreSQL, in the transaction that is open on `conn`."""
-    n = len(next(iter(columns.values())))
-    if not n:
-        return
-    with conn.raw.cursor() as cursor, cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN BINARY") as copy:
-        copy.write(_COPY_HEADER)
-        for start in range(0, n, _COPY_ROWS):
-            part = slice(start, start + _COPY_ROWS)
-            masks = {name: mask[part] for name, mask in nulls.items()}
-            copy.write(_copy_bytes({name: column[part] for name, column in columns.items()}, masks).data)
-        copy.write(_COPY_TRAILER)
 
 
 def _copy_bytes(columns: Columns, nulls: Nulls) -> npt.NDArray[np.uint8]:

@@ -8,7 +8,7 @@ Decision: docs/decisions/0004-rollups.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ LONG = 16_384  # points of a tag from which on it is rolled up; below, the raw r
 
 _CHUNK = 131_072  # points worked on at once: a few MB
 _TAGS = 400  # in one statement
+_LEVELS = 64  # more than there can be
 _STEPS = 100  # restarts in one statement
 _FIELDS = {"step": np.int64, "seq": np.int32, "wall_time": np.float64, "value": np.float64}
 _ENDS = ("first", "last", "min", "max")
@@ -49,6 +50,16 @@ class Rolled:
     reset_step: int | None = None  # lowest step at which the batch disturbed the order: repeat, restart, session start
 
 
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What of a tag is in no bucket of the level above, as a batch left it."""
+
+    point_count: int
+    rolled_count: int
+    points: Rows  # behind its last bucket
+    levels: tuple[Buckets, ...] | None  # of each level the buckets that are in none of the next; None: not known
+
+
 @dataclass(slots=True)
 class Tails:
     """Open ends of tags, kept by a loader from one batch to the next to save reading them back.
@@ -56,12 +67,21 @@ class Tails:
     Start with a fresh one after a batch that was rolled back. An entry counts only for a tag that is as it was left.
     """
 
-    kept: dict[int, tuple[int, int, Rows]] = field(default_factory=dict)  # tag_id → point_count, rolled_count, points
+    kept: dict[int, Tail] = field(default_factory=dict)  # by tag_id
 
-    def take(self, tag: Rolled, new: int) -> Rows | None:
-        """Return the current points behind the last bucket before a batch of `new` points, None where not known."""
-        point_count, rolled_count, points = self.kept.pop(tag.tag_id, (-1, -1, None))
-        return points if (point_count, rolled_count) == (tag.point_count - new, tag.rolled_count) else None
+    def take(self, tag: Rolled, new: int) -> Tail | None:
+        """Return the open end of a tag before a batch of `new` points, None where it is not known; it is used up."""
+        if tag.point_count == new:
+            return Tail(0, 0, _NONE, ())
+        tail = self.kept.pop(tag.tag_id, None)
+        if tail is None or (tail.point_count, tail.rolled_count) != (tag.point_count - new, tag.rolled_count):
+            return None
+        return tail
+
+    def forget(self, tag_ids: Iterable[int]) -> None:
+        """Drop what is known of tags."""
+        for tag_id in tag_ids:
+            self.kept.pop(tag_id, None)
 
 
 @dataclass(slots=True)
@@ -71,6 +91,63 @@ class _Open:
     tag: Rolled
     old: Rows
     new: Rows
+    levels: tuple[Buckets, ...] | None = None  # as in its Tail; None: they are looked up when they are needed
+
+
+@dataclass(slots=True)
+class Ahead:
+    """What can be folded before a batch is written, without looking into the database."""
+
+    tags: list[Rolled]  # how far they are rolled up afterwards
+    left: list[Rolled]  # for these the database is needed: see `fold`
+    buckets: Buckets
+
+
+def fold_ahead(tags: Sequence[Rolled], rows: Rows, tails: Tails) -> Ahead:
+    """Fold what a batch adds to tags whose open ends are known; `tags` and `rows` as for `fold`.
+
+    The caller inserts the buckets, with `columns_of`, in the transaction of the rows.
+    """
+    ahead = Ahead([], [], np.empty(0, _BUCKET))
+    opened: list[_Open] = []
+    for tag, new in _parts(tags, rows):
+        plain = tag.reset_step is None and not new.seq.any()
+        tail = tails.take(tag, len(new)) if plain else None
+        if tail is None or tail.levels is None:
+            ahead.left.append(tag)
+        elif len(new):
+            opened.append(_Open(tag, tail.points, new, tail.levels))
+    made: list[Buckets] = []
+    ahead.tags = _keep(_close_all(None, opened, made.append), tails)
+    if made:
+        ahead.buckets = _in_order(np.concatenate(made))
+    return ahead
+
+
+def columns_of(buckets: Buckets) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.bool_]]]:
+    """Return buckets as columns of point_rollups, and where these hold NULL."""
+    none = np.isnan(buckets["min_value"])
+    nulls = {f"{end}_{name}": none for end in ("min", "max") for name in ("step", "seq")} if none.any() else {}
+    return {name: np.ascontiguousarray(buckets[name]) for name in _NAMES}, nulls
+
+
+def _parts(tags: Sequence[Rolled], rows: Rows) -> Iterator[tuple[Rolled, Rows]]:
+    """Yield the long ones of `tags` in the order of their ids, with their rows."""
+    long = sorted((tag for tag in tags if tag.point_count >= LONG), key=lambda tag: tag.tag_id)
+    ids = [tag.tag_id for tag in long]
+    starts, stops = (np.searchsorted(rows.tag_id, ids, side=side).tolist() for side in ("left", "right"))
+    for tag, start, stop in zip(long, starts, stops, strict=True):
+        yield tag, bulk.part(rows, start, stop)
+
+
+def _keep(closed: Iterable[_Open], tails: Tails) -> list[Rolled]:
+    """Remember the open ends of tags; return how far the tags are rolled up."""
+    done = []
+    for found in closed:
+        tag = found.tag
+        tails.kept[tag.tag_id] = Tail(tag.point_count, tag.rolled_count, found.old, found.levels)
+        done.append(tag)
+    return done
 
 
 def fold(conn: Connection, tags: Sequence[Rolled], rows: Rows, tails: Tails | None = None) -> list[Rolled]:
@@ -82,34 +159,29 @@ def fold(conn: Connection, tags: Sequence[Rolled], rows: Rows, tails: Tails | No
     """
     tails = tails or Tails()
     done = {tag.tag_id: tag for tag in tags}
-    ids = sorted(tag.tag_id for tag in tags if tag.point_count >= LONG)
-    if not ids:
-        return list(tags)
     blind = bulk.index_missing(conn)
     opened: list[_Open] = []
     unread: list[_Open] = []  # plain tags whose short open end is read with others'
-    starts, stops = (np.searchsorted(rows.tag_id, ids, side=side).tolist() for side in ("left", "right"))
-    for tag_id, start, stop in zip(ids, starts, stops, strict=True):
-        tag, new = done[tag_id], bulk.part(rows, start, stop)
+    for tag, new in _parts(tags, rows):
         if tag.reset_step is not None or new.seq.any():
-            found, settled = _settle(conn, tag, new, tails, blind=blind)
-            done[tag_id] = settled
+            found, done[tag.tag_id] = _settle(conn, tag, new, tails, blind=blind)
         else:  # never disturbed: steps increase throughout, so the counts tell how many points are open
-            found = _Open(tag, tails.take(tag, len(new)) or _NONE, new)
+            tail = tails.take(tag, len(new))
+            found = _Open(tag, _NONE, new) if tail is None else _Open(tag, tail.points, new, tail.levels)
             missing = tag.point_count - tag.rolled_count - len(new) - len(found.old)
             if blind and missing:
                 found = None
             elif missing >= BUCKET:
-                found.tag, found.old = _read_on(conn, tag, _NO_RESTARTS, (int(new.step[0]), 0) if len(new) else None)
-                done[tag_id] = found.tag
+                found = _read_on(conn, tag, _NO_RESTARTS, (int(new.step[0]), 0) if len(new) else None)
+                found.new = new
+                done[tag.tag_id] = found.tag
             elif missing and len(new):
                 unread.append(found)
         if found is not None and len(found.new):
             opened.append(found)
     _read_ends(conn, unread)
-    for tag, end in _close_all(conn, opened):
+    for tag in _keep(_close_all(conn, opened, lambda made: _write(conn, made)), tails):
         done[tag.tag_id] = tag
-        tails.kept[tag.tag_id] = (tag.point_count, tag.rolled_count, end)
     return [done[tag.tag_id] for tag in tags]
 
 
@@ -119,7 +191,7 @@ def rebuild(conn: Connection, tag_id: int) -> Rolled:
     query = f"SELECT count(*) FROM tensor_points WHERE tag_id = {int(tag_id)}"
     tag = Rolled(tag_id, conn.value(query))
     if tag.point_count >= LONG:
-        tag, _ = _read_on(conn, tag, _restarts(conn, tag_id), None)
+        tag = _read_on(conn, tag, _restarts(conn, tag_id), None).tag
     _note(conn, tag)
     return tag
 
@@ -138,7 +210,7 @@ def catch_up(database: Database) -> dict[int, Rolled]:
     moved: dict[int, Rolled] = {}
     for tag in behind:
         with transaction(database) as conn:
-            now, _ = _read_on(conn, tag, _restarts(conn, tag.tag_id), None)
+            now = _read_on(conn, tag, _restarts(conn, tag.tag_id), None).tag
             if now != tag:
                 _note(conn, now)
                 moved[tag.tag_id] = now
@@ -197,17 +269,16 @@ def _settle(conn: Connection, tag: Rolled, new: Rows, tails: Tails, *, blind: bo
     lowest = min(step for step in (tag.reset_step, *new.step[:1].tolist()) if step is not None)
     if tag.rolled_step is not None and lowest <= tag.rolled_step:
         tag = _truncate(conn, tag, lowest)
-        return None, tag if blind else _read_on(conn, tag, restarts, None)[0]
-    if tag.point_count == len(new):
-        return _Open(tag, _NONE, current), tag
+        return None, tag if blind else _read_on(conn, tag, restarts, None).tag
     if kept is not None:
-        return _Open(tag, _NONE, _sorted(_join([restarts.current(kept), current]))), tag
+        return _Open(tag, _NONE, _sorted(_join([restarts.current(kept.points), current])), kept.levels), tag
     if blind or (not len(current) and tag.point_count - len(new) >= LONG):
         return None, tag
     if not len(current) or _mixed(conn, tag.tag_id, restarts, new, current):
-        return None, _read_on(conn, tag, restarts, None)[0]
-    tag, old = _read_on(conn, tag, restarts, (int(current.step[0]), int(current.seq[0])))
-    return _Open(tag, old, current), tag
+        return None, _read_on(conn, tag, restarts, None).tag
+    found = _read_on(conn, tag, restarts, (int(current.step[0]), int(current.seq[0])))
+    found.new = current
+    return found, found.tag
 
 
 def _mixed(conn: Connection, tag_id: int, restarts: _Restarts, new: Rows, current: Rows) -> bool:
@@ -244,12 +315,13 @@ def _truncate(conn: Connection, tag: Rolled, step: int) -> Rolled:
 # Reading points back
 
 
-def _read_on(conn: Connection, tag: Rolled, restarts: _Restarts, below: tuple[int, int] | None) -> tuple[Rolled, Rows]:
+def _read_on(conn: Connection, tag: Rolled, restarts: _Restarts, below: tuple[int, int] | None) -> _Open:
     """Fold the stored points behind the last bucket, up to but not with the (step, seq) `below`; return the rest."""
-    end = _NONE
+    found = _Open(tag, _NONE, _NONE)
     for rows in _read(conn, tag, restarts, below):
-        [(tag, end)] = _close(conn, [(tag, _join([end, rows]))])
-    return tag, end
+        found.new = rows
+        _close(conn, [found], lambda made: _write(conn, made))
+    return found
 
 
 def _read(conn: Connection, tag: Rolled, restarts: _Restarts, below: tuple[int, int] | None) -> Iterator[Rows]:
@@ -329,68 +401,91 @@ def _sorted(rows: Rows) -> Rows:
 # Closing buckets
 
 
-def _close_all(conn: Connection, opened: Sequence[_Open]) -> Iterator[tuple[Rolled, Rows]]:
-    """Close what is full, many short tags or a part of a long one at a time; yield tags and what stays open."""
-    group: list[tuple[Rolled, Rows]] = []
+def _close_all(conn: Connection | None, opened: Sequence[_Open], put: Callable[[Buckets], None]) -> Iterator[_Open]:
+    """Close what is full, many short tags or a part of a long one at a time; yield tags with what stays open.
+
+    put: takes the buckets.  conn: to look for open ones that are not known.
+    """
+    group: list[_Open] = []
     size = 0
     for found in opened:
-        tag, end = found.tag, found.old
-        long = len(end) + len(found.new) > _CHUNK
-        for start in range(0, len(found.new), _CHUNK) if long else ():
-            [(tag, end)] = _close(conn, [(tag, _join([end, bulk.part(found.new, start, start + _CHUNK)]))])
-        if long:
-            yield tag, end
+        count = len(found.old) + len(found.new)
+        if count > _CHUNK:
+            new = found.new
+            for start in range(0, len(new), _CHUNK):
+                found.new = bulk.part(new, start, start + _CHUNK)
+                _close(conn, [found], put)
+            yield found
             continue
-        group.append((tag, _join([end, found.new])))
-        size += len(group[-1][1])
+        group.append(found)
+        size += count
         if size > _CHUNK:
-            yield from _close(conn, group)
+            _close(conn, group, put)
+            yield from group
             group, size = [], 0
-    yield from _close(conn, group)
+    _close(conn, group, put)
+    yield from group
 
 
-def _close(conn: Connection, group: Sequence[tuple[Rolled, Rows]]) -> list[tuple[Rolled, Rows]]:
-    """Write the buckets that the open points of each tag fill, on all levels; return the tags and what stays open."""
-    tags = np.array([tag.tag_id for tag, _ in group], np.int64)
-    have = np.array([tag.rolled_count // BUCKET for tag, _ in group], np.int64)
-    counts = np.array([len(rows) for _, rows in group], np.int64)
+def _close(conn: Connection | None, group: Sequence[_Open], put: Callable[[Buckets], None]) -> None:
+    """Put the buckets that the open points of each tag fill, on all levels; leave what stays open in `old`."""
+    counts = np.array([len(found.old) + len(found.new) for found in group], np.int64)
     full = counts // BUCKET
     if not full.any():
-        return list(group)
-    points = _join([rows for _, rows in group])
+        for found in group:
+            found.old, found.new = _join([found.old, found.new]), _NONE
+        return
+    points = _join([rows for found in group for rows in (found.old, found.new)])
     source: dict[str, npt.NDArray[Any]] = {
         f"{end}_{name}": getattr(points, name) for end in _ENDS for name in _FIELDS
     } | {"count": np.ones(len(points), np.int64)}
-    made = [_merge(source, _whole(counts, BUCKET))]
-    made[0]["tag_id"], made[0]["level"] = np.repeat(tags, full), 0
-    made[0]["ordinal"] = np.repeat(have, full) + _ranks(full)
+    below = _merge(source, _whole(counts, BUCKET))
+    tags = np.array([found.tag.tag_id for found in group], np.int64)
+    have = np.array([found.tag.rolled_count // BUCKET for found in group], np.int64)
+    _number(below, tags, 0, have, full)
+    _read_levels(conn, [found for found, closes in zip(group, full.tolist(), strict=True) if closes])
+    levels = [list(found.levels or ()) for found in group]
+    made = [below]
+    which = np.flatnonzero(full)
+    have, full = have[which], full[which]
     while True:
         level = len(made) - 1
-        below = made[-1]
-        grows = (have + full) // FAN > have // FAN
-        if not grows.any():
-            break
-        below = below[np.repeat(grows, full)]
-        tags, have, full = tags[grows], have[grows], full[grows]
-        open_ = _open_buckets(conn, tags, level, have)
-        below = np.concatenate([open_, below])
+        rest = have % FAN
+        pool = [levels[i][level] for i, some in zip(which.tolist(), rest.tolist(), strict=True) if some]
+        below = np.concatenate([*pool, below])
         below = below[np.lexsort((below["ordinal"], below["tag_id"]))]
-        counts = full + have % FAN
+        counts = rest + full
         have, full = have // FAN, counts // FAN
-        above = _merge({name: below[name] for name in _NAMES}, _whole(counts, FAN))
-        above["tag_id"], above["level"] = np.repeat(tags, full), level + 1
-        above["ordinal"] = np.repeat(have, full) + _ranks(full)
-        made.append(above)
-    _write(conn, np.concatenate(made))
-    return [_moved(tag, rows) for tag, rows in group]
+        for i, stop, open_ in zip(which.tolist(), np.cumsum(counts).tolist(), (counts % FAN).tolist(), strict=True):
+            levels[i][level:] = [below[stop - open_ : stop].copy(), *levels[i][level + 1 :]]
+        below = _merge({name: below[name] for name in _NAMES}, _whole(counts, FAN))
+        grew = full > 0
+        which, have, full = which[grew], have[grew], full[grew]
+        if not len(which):
+            break
+        _number(below, tags[which], level + 1, have, full)
+        made.append(below)
+    put(np.concatenate(made))
+    for found, kept in zip(group, levels, strict=True):
+        rows = _join([found.old, found.new])
+        if len(rows) >= BUCKET:
+            found.levels = tuple(kept)
+        found.tag, found.old = _moved(found.tag, rows)
+        found.new = _NONE
+
+
+def _number(buckets: Buckets, tags: Ints, level: int, have: Ints, full: Ints) -> None:
+    """Give buckets their key: of each tag there are `full` new ones, behind `have` of the same level."""
+    buckets["tag_id"], buckets["level"] = np.repeat(tags, full), level
+    buckets["ordinal"] = np.repeat(have, full) + _ranks(full)
 
 
 def _moved(tag: Rolled, rows: Rows) -> tuple[Rolled, Rows]:
     """Return a tag after its full buckets were closed, and the points that stay open."""
     done = len(rows) - len(rows) % BUCKET
-    if not done:
-        return tag, rows
     end = Rows(*(getattr(rows, name)[done:].copy() for name in bulk.COLUMNS))  # a view would hold the whole batch
+    if not done:
+        return tag, end
     return replace(tag, rolled_count=tag.rolled_count + done, rolled_step=int(rows.step[done - 1])), end
 
 
@@ -417,19 +512,40 @@ def _merge(source: dict[str, npt.NDArray[Any]], members: Ints) -> Buckets:
     return out
 
 
-def _open_buckets(conn: Connection, tags: Ints, level: int, have: Ints) -> Buckets:
-    """Return the stored buckets of a level that are in none of the next, for tags that have `have` of them."""
-    wanted = [(t, n - n % FAN) for t, n in zip(tags.tolist(), have.tolist(), strict=True) if n % FAN]
+def _read_levels(conn: Connection | None, group: Sequence[_Open]) -> None:
+    """Look up the buckets that are in none of the next level, where they are not known."""
+    unknown = [found for found in group if found.levels is None]
+    wanted: list[tuple[int, int, int]] = []  # tag_id, level, ordinal
+    for found in unknown:
+        level, count = 0, found.tag.rolled_count // BUCKET
+        while count:
+            wanted.append((found.tag.tag_id, level, count - count % FAN))
+            level, count = level + 1, count // FAN
+    if not wanted:
+        return
+    if conn is None:
+        raise ValueError("open buckets that are not known are in the database")
     names = ", ".join(f"coalesce(r.{n}, 0)" if n.endswith(("_step", "_seq")) else f"r.{n}" for n in _NAMES)
-    found = [np.empty(0, _BUCKET)]
+    parts = [np.empty(0, _BUCKET)]
     for i in range(0, len(wanted), _TAGS):
-        values = ", ".join(f"({tag_id}, {ordinal})" for tag_id, ordinal in wanted[i : i + _TAGS])
+        values = ", ".join(f"({tag_id}, {level}, {ordinal})" for tag_id, level, ordinal in wanted[i : i + _TAGS])
         query = (
-            f"WITH w(tag_id, ordinal) AS (VALUES {values}) SELECT {names} FROM w CROSS JOIN point_rollups r "
-            f"WHERE r.tag_id = w.tag_id AND r.level = {level} AND r.ordinal >= w.ordinal"
+            f"WITH w(tag_id, level, ordinal) AS (VALUES {values}) SELECT {names} FROM w CROSS JOIN point_rollups r "
+            "WHERE r.tag_id = w.tag_id AND r.level = w.level AND r.ordinal >= w.ordinal"
         )
-        found.append(_tuples(conn, query, _BUCKET))
-    return np.concatenate(found)
+        parts.append(_tuples(conn, query, _BUCKET))
+    stored = np.concatenate(parts)
+    stored = stored[np.lexsort((stored["ordinal"], stored["level"], stored["tag_id"]))]
+    keys = stored["tag_id"].astype(np.int64) * _LEVELS + stored["level"]
+    for found in unknown:
+        levels: list[Buckets] = []
+        count = found.tag.rolled_count // BUCKET
+        while count:
+            key = found.tag.tag_id * _LEVELS + len(levels)
+            start, stop = np.searchsorted(keys, [key, key + 1]).tolist()
+            levels.append(stored[start:stop].copy())
+            count //= FAN
+        found.levels = tuple(levels)
 
 
 def _whole(counts: Ints, width: int) -> Ints:
@@ -444,7 +560,9 @@ def _ranks(counts: Ints) -> Ints:
 
 
 def _write(conn: Connection, buckets: Buckets) -> None:
-    buckets = buckets[np.lexsort((buckets["ordinal"], buckets["level"], buckets["tag_id"]))]
-    none = np.isnan(buckets["min_value"])
-    nulls = {f"{end}_{name}": none for end in ("min", "max") for name in ("step", "seq")} if none.any() else {}
-    bulk.append(conn, "point_rollups", {name: buckets[name] for name in _NAMES}, nulls)
+    columns, nulls = columns_of(_in_order(buckets))
+    bulk.append(conn, "point_rollups", columns, nulls)
+
+
+def _in_order(buckets: Buckets) -> Buckets:
+    return buckets[np.lexsort((buckets["ordinal"], buckets["level"], buckets["tag_id"]))]

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from indexer.config import Root as RootConfig
 from indexer.db.connection import Connection, Row
-from indexer.db.dialect import POSTGRESQL
 from indexer.errors import Retry
 from indexer.text import key, short_key, store
 from indexer.types import CacheStatus, RestartCause
@@ -283,12 +282,14 @@ def bump(conn: Connection) -> int:
 
 # Tags -----------------------------------------------------------------------------------------------------------------
 def next_tag_ids(conn: Connection, count: int) -> list[int]:
-    """Return ids for new tags. Gaps are harmless; on SQLite there is one writer."""
-    if conn.dialect == POSTGRESQL:
-        query = "SELECT nextval(pg_get_serial_sequence('tags', 'id')) FROM generate_series(1, ?)"
-        return sorted(row[0] for row in conn.execute(query, (count,)))
-    top = conn.value("SELECT coalesce(max(id), 0) FROM tags")
-    return list(range(top + 1, top + 1 + count))
+    """Return ids for new tags that nobody else gets. PostgreSQL only."""
+    query = "SELECT nextval(pg_get_serial_sequence('tags', 'id')) FROM generate_series(1, ?)"
+    return sorted(row[0] for row in conn.execute(query, (count,)))
+
+
+def last_tag_id(conn: Connection) -> int:
+    """Return the largest id of a tag, 0 where there is none."""
+    return int(conn.value("SELECT coalesce(max(id), 0) FROM tags"))
 
 
 def tags_of(conn: Connection, job_ids: Sequence[int]) -> list[TagRow]:
@@ -327,12 +328,6 @@ def update_tags(conn: Connection, columns: Sequence[str], rows: Sequence[Row]) -
     """Update tags; `columns` begin with `id`."""
     if rows:
         conn.many(_update("tags", tuple(columns[1:]), ("id",)), [(*row[1:], row[0]) for row in rows])
-
-
-def add_segments(conn: Connection, rows: Sequence[Row]) -> None:
-    """Insert segments. The values are those of SEGMENT_COLUMNS."""
-    if rows:
-        conn.many(_insert("tag_segments", SEGMENT_COLUMNS), rows)
 
 
 def lengthen_segments(conn: Connection, rows: Sequence[Row]) -> None:

@@ -1,12 +1,16 @@
 """Batches → tables: points, statistics, damage and cursors in one transaction; then the memory follows.
 
-Whatever goes wrong in between, what memory holds of the jobs concerned is dropped and read again from the tables.
+A batch is prepared first: numbered, packed as the database takes it, its rollups computed. That needs no database, so
+the thread that reads ahead does it while another batch is written. Whatever goes wrong in between, what memory holds of
+the jobs concerned is dropped and read again from the tables.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -14,30 +18,91 @@ import numpy as np
 
 from indexer.db import bulk, rollups, write
 from indexer.db.connection import Connection, Database, transaction
+from indexer.db.dialect import POSTGRESQL
 from indexer.decode.reader import Decoder
 from indexer.errors import Refuse, Retry
 from indexer.ingest.batch import Batch, Part
 from indexer.ingest.sequence import Arranged, Segment, TagState, arrange
 from indexer.ingest.state import Job, Shard
 from indexer.text import show, store
-from indexer.types import CacheStatus, DataClass, Format, RestartCause, Series, ShardState
+from indexer.types import CacheStatus, DataClass, Format, RestartCause, Rows, Series, ShardState
 
 _REASON_CHARACTERS = 500
+_TAG_IDS = 5_000  # taken at once from the sequence on PostgreSQL
+_FEW_TAG_IDS = 1_000  # fewer in hand, and more are taken
 _Values = dict[str, Any]
 
 
+@dataclass(slots=True, eq=False)
+class Prepared:
+    """A batch as rows."""
+
+    batch: Batch
+    points: bulk.Packed | None = None
+    buckets: bulk.Packed | None = None
+    segments: bulk.Packed | None = None  # new ones
+    longer_segments: list[tuple[int, ...]] = field(default_factory=list)
+    new_tags: list[tuple[Any, ...]] = field(default_factory=list)
+    known_tags: list[tuple[Any, ...]] = field(default_factory=list)
+    restarts: list[tuple[int, int, int, int, str]] = field(default_factory=list)
+    left: list[tuple[TagState, rollups.Rolled]] = field(default_factory=list)  # to be folded in the database
+    rows: Rows | None = None  # the points, where some are left
+    raw: bool = False  # nothing is prepared yet: ids for new tags were missing
+    written: threading.Event = field(default_factory=threading.Event)  # or given up
+
+    @property
+    def packs(self) -> list[bulk.Packed]:
+        """All rows that are inserted as they are."""
+        return [packed for packed in (self.points, self.buckets, self.segments) if packed is not None]
+
+    @property
+    def decides(self) -> bool:
+        """What follows can be prepared only when this batch is written: the database has a say in it."""
+        return self.raw or bool(self.left) or self.batch.start is not None
+
+
+class TagIds:
+    """Ids for new tags: asked for by the thread that writes, given out to whoever prepares. Gaps are harmless."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.taken: deque[int] = deque()  # PostgreSQL: a sequence shared by all writers
+        self.next: int | None = None  # SQLite: there is one writer
+
+    def refill(self, least: int) -> None:
+        """See that there are at least `least`."""
+        if self.database.dialect == POSTGRESQL:
+            if len(self.taken) < least:
+                with transaction(self.database) as conn:
+                    self.taken.extend(write.next_tag_ids(conn, max(least, _TAG_IDS) - len(self.taken)))
+        elif self.next is None:
+            with transaction(self.database) as conn:
+                self.next = write.last_tag_id(conn) + 1
+
+    def take(self, count: int) -> list[int] | None:
+        """Return `count` ids, None where there are not so many."""
+        if self.next is not None:
+            first, self.next = self.next, self.next + count
+            return list(range(first, first + count))
+        if len(self.taken) < count:
+            return None
+        return [self.taken.popleft() for _ in range(count)]
+
+
 class Loader:
-    """Writes batches; one thread calls it."""
+    """Prepares and writes batches. One thread writes; another may prepare meanwhile, for other jobs than that one's."""
 
     def __init__(self, database: Database, decoder: Decoder, lock: threading.Lock) -> None:
         self.database = database
         self.decoder = decoder
-        self.lock = lock  # of the decoder
+        self.lock = lock  # of the decoder, and of the ids
+        self.ids = TagIds(database)
         self.tags: dict[int, TagState] = {}  # by series number
         self.tails = rollups.Tails()
 
     def remember(self, jobs: Sequence[Job]) -> None:
-        """Load the tags of jobs into memory, where they are not."""
+        """Load the tags of jobs into memory, where they are not: before anything of theirs is prepared."""
+        self.ids.refill(_FEW_TAG_IDS)
         wanted = [job for job in jobs if job.tags is None]
         for job in wanted:
             job.tags = {}
@@ -60,98 +125,23 @@ class Loader:
         """Drop what memory holds of the tags of jobs."""
         for job in jobs:
             for number in job.tags or ():
-                self.tags.pop(number, None)
+                if (t := self.tags.pop(number, None)) is not None:
+                    self.tails.kept.pop(t.id, None)
             job.tags = None
             with self.lock:
                 self.decoder.forget(job.id)
 
-    def commit(self, batch: Batch) -> None:
-        """Write a batch in one transaction. On any failure what memory holds of its jobs is dropped first."""
-        jobs = {part.job.id: part.job for part in batch.parts} | {job.id: job for job in batch.finished}
-        jobs |= {job.id: job for job, _ in batch.unreadable}
-        try:
-            self._write(batch, jobs)
-        except Refuse as e:  # a duplicate key: ours, or of somebody who holds the lease that we lost
-            self.forget(jobs.values())
-            if self._overtaken(batch):
-                raise Retry("another indexer wrote these points; this batch is dropped and read again") from e
-            raise
-        except BaseException:
-            self.forget(jobs.values())
-            self.tails = rollups.Tails()
-            raise
-        for shard, stat in batch.unchanged:
-            shard.seen = stat
-
-    def reset(self, job: Job) -> None:
-        """Give up all points of a job, for one of its files is not the one that was read; they are read again."""
-        shards = list(job.shards.values())
-        with transaction(self.database) as conn:
-            write.forget_tags(conn, job.id)
-            write.forget_errors(conn, [shard.id for shard in shards])
-            write.update_shards(conn, [_unread(shard) for shard in shards])
-            write.set_status(conn, [job.id], CacheStatus.NOT_IN_CACHE)
-            row = {"id": job.id, "point_count": 0, "bytes_indexed": 0, "start_time": None, "revision": write.bump(conn)}
-            write.update_jobs(conn, [row])
-        for shard in shards:
-            shard.cursor = shard.record_count = shard.bad_records = shard.bad_bytes = shard.lost_bytes = 0
-            shard.seen = shard.lost_since = shard.fingerprint = shard.tail = None
-            shard.state = ShardState.GROWING if shard.on_disk is not None else ShardState.MISSING
-        job.cache_status, job.point_count, job.start_time = CacheStatus.NOT_IN_CACHE, 0, None
-        self.forget([job])
-
-    def _write(self, batch: Batch, jobs: dict[int, Job]) -> None:
-        arranged, tags = self._arrange(batch)
-        shards = [_shard_row(part) for part in batch.parts]
-        ended = [job for job in batch.finished if job.cache_status is CacheStatus.CACHING]
-        with bulk.load(self.database, arranged.rows) as conn:
-            series = self.decoder.series
-            new = [t for t in tags if not t.stored]
-            write.add_tags(conn, _STATISTICS + _IDENTITY, [_statistics(t) + _identity(series[t.number]) for t in new])
-            write.add_restarts(conn, [_restart_row(*r) for r in arranged.restarts])
-            self._fold(conn, arranged, tags)  # it looks at restarts
-            write.update_tags(conn, _STATISTICS, [_statistics(t) for t in tags if t.stored or t.rolled_count])
-            write.add_segments(conn, [_segment_row(*s) for s in arranged.stretches if s.new])
-            write.lengthen_segments(conn, [_segment_row(*s) for s in arranged.stretches if not s.new])
-            write.move_cursors(conn, [row for row, _ in shards])
-            write.add_errors(conn, [error for _, errors in shards for error in errors])
-            started = self._apply_start(conn, batch)
-            for status in (CacheStatus.CACHED, CacheStatus.NOT_IN_CACHE):
-                write.set_status(conn, [job.id for job in ended if _final(job) is status], status)
-            revision = write.bump(conn)
-            changes = _job_changes(
-                batch, jobs, {part.shard.id: row for part, (row, _) in zip(batch.parts, shards, strict=True)}
-            )
-            write.update_jobs(conn, [{"id": key, **row, "revision": revision} for key, row in changes.items()])
-        for t in tags:
-            t.stored = True
-        for t, seq in started:
-            t.seq, t.start_step = seq, batch.start[2] if batch.start else None
-        for part, (row, _) in zip(batch.parts, shards, strict=True):
-            _follow(part, row)
-        for job_id, row in changes.items():
-            jobs[job_id].revision = revision
-            jobs[job_id].point_count = row["point_count"]
-            jobs[job_id].start_time, jobs[job_id].last_error = row["start_time"], row["last_error"]
-        for job in ended:
-            job.cache_status = _final(job)
-
-    def _overtaken(self, batch: Batch) -> bool:
-        """Tell whether a cursor is not where the batch starts from."""
-        was: dict[int, int] = {}
-        for part in batch.parts:
-            was.setdefault(part.shard.id, part.was)
-        with transaction(self.database) as conn:
-            return write.cursors_of(conn, list(was)) != was
-
-    def _arrange(self, batch: Batch) -> tuple[Arranged, list[TagState]]:
-        """Number the points of a batch. Returns its tags, too, in the order of their ids."""
+    def prepare(self, batch: Batch) -> Prepared:
+        """Number the points of a batch, move the tags on, and pack what goes into the tables; no database needed."""
+        prepared = Prepared(batch)
         if not batch.points:
-            none = np.empty(0, np.int64)
-            return arrange([], none, none, np.empty(0), np.empty(0), none, np.empty(0, np.bool_)), []
+            return prepared
         series = batch.column("series")
         numbers = np.flatnonzero(np.bincount(series))
         found = self._tag_states(numbers.tolist(), {part.job.id: part.job for part in batch.parts})
+        if found is None:
+            prepared.raw = True
+            return prepared
         order = sorted(range(len(found)), key=lambda i: found[i].id)
         tags = [found[i] for i in order]
         rank = np.empty(int(numbers[-1]) + 1, np.int64)
@@ -170,27 +160,143 @@ class Loader:
             for number, length in decoded.lengths.items():
                 if number in self.tags:
                     self.tags[number].max_length = max(self.tags[number].max_length, length)
-        return arranged, tags
+        batch.pieces.clear()
+        self._pack(prepared, arranged, tags)
+        return prepared
 
-    def _tag_states(self, numbers: Sequence[int], jobs: dict[int, Job]) -> list[TagState]:
+    def _tag_states(self, numbers: Sequence[int], jobs: dict[int, Job]) -> list[TagState] | None:
         missing = [number for number in numbers if number not in self.tags]
         if missing:
-            with transaction(self.database) as conn:
-                ids = write.next_tag_ids(conn, len(missing))
+            with self.lock:
+                ids = self.ids.take(len(missing))
+            if ids is None:
+                return None
             for number, tag_id in zip(missing, ids, strict=True):
                 tags = jobs[self.decoder.series[number].job].tags
                 assert tags is not None  # noqa: S101  # `remember` came before
                 tags[number] = self.tags[number] = TagState(tag_id, number)
         return [self.tags[number] for number in numbers]
 
-    def _fold(self, conn: Connection, arranged: Arranged, tags: Sequence[TagState]) -> None:
-        long = [t for t in tags if t.rolled_count or t.point_count >= rollups.LONG]
-        if not long:
-            return
-        reset = arranged.reset
-        before = [rollups.Rolled(t.id, t.point_count, t.rolled_count, t.rolled_step, reset.get(t.id)) for t in long]
-        for t, rolled in zip(long, rollups.fold(conn, before, arranged.rows, self.tails), strict=True):
-            t.rolled_count, t.rolled_step = rolled.rolled_count, rolled.rolled_step
+    def _pack(self, prepared: Prepared, arranged: Arranged, tags: Sequence[TagState]) -> None:
+        dialect = self.database.dialect
+        long = {t.id: t for t in tags if t.rolled_count or t.point_count >= rollups.LONG}
+        if long:
+            ahead = rollups.fold_ahead(
+                [_rolled(t, arranged.reset.get(t.id)) for t in long.values()], arranged.rows, self.tails
+            )
+            for rolled in ahead.tags:
+                _roll(long[rolled.tag_id], rolled)
+            prepared.left = [(long[rolled.tag_id], rolled) for rolled in ahead.left]
+            if len(ahead.buckets):
+                prepared.buckets = bulk.pack(dialect, "point_rollups", *rollups.columns_of(ahead.buckets))
+        if prepared.left:
+            prepared.rows = arranged.rows
+        prepared.points = bulk.pack_points(dialect, arranged.rows)
+        new = [_segment_row(*stretch) for stretch in arranged.stretches if stretch.new]
+        if new:
+            columns = np.array(new, np.int64).T
+            prepared.segments = bulk.pack(
+                dialect,
+                "tag_segments",
+                {name: c.astype(kind) for (name, kind), c in zip(_SEGMENT.items(), columns, strict=True)},
+            )
+        prepared.longer_segments = [_segment_row(*stretch) for stretch in arranged.stretches if not stretch.new]
+        series = self.decoder.series
+        prepared.new_tags = [_statistics(t) + _identity(series[t.number]) for t in tags if not t.stored]
+        prepared.known_tags = [_statistics(t) for t in tags if t.stored]
+        prepared.restarts = [_restart_row(*restart) for restart in arranged.restarts]
+        for t in tags:
+            t.stored = True
+
+    def commit(self, prepared: Prepared) -> None:
+        """Write a batch in one transaction. On any failure what memory holds of its jobs is dropped first."""
+        batch = prepared.batch
+        jobs = {part.job.id: part.job for part in batch.parts} | {job.id: job for job in batch.finished}
+        jobs |= {job.id: job for job, _ in batch.unreadable}
+        try:
+            if prepared.raw:
+                self.ids.refill(batch.points)
+                prepared = self.prepare(batch)
+            self._write(prepared, jobs)
+        except Refuse as e:  # a duplicate key: ours, or of somebody who holds the lease that we lost
+            self.forget(jobs.values())
+            if self._overtaken(batch):
+                raise Retry("another indexer wrote these points; this batch is dropped and read again") from e
+            raise
+        except BaseException:
+            self.forget(jobs.values())
+            raise
+        for shard, stat in batch.unchanged:
+            shard.seen = stat
+        self.ids.refill(_FEW_TAG_IDS)
+
+    def reset(self, job: Job) -> None:
+        """Give up all points of a job, for one of its files is not the one that was read; they are read again."""
+        shards = list(job.shards.values())
+        with transaction(self.database) as conn:
+            write.forget_tags(conn, job.id)
+            write.forget_errors(conn, [shard.id for shard in shards])
+            write.update_shards(conn, [_unread(shard) for shard in shards])
+            write.set_status(conn, [job.id], CacheStatus.NOT_IN_CACHE)
+            row = {"id": job.id, "point_count": 0, "bytes_indexed": 0, "start_time": None, "revision": write.bump(conn)}
+            write.update_jobs(conn, [row])
+        for shard in shards:
+            shard.cursor = shard.record_count = shard.bad_records = shard.bad_bytes = shard.lost_bytes = 0
+            shard.seen = shard.lost_since = shard.fingerprint = shard.tail = None
+            shard.state = ShardState.GROWING if shard.on_disk is not None else ShardState.MISSING
+        job.cache_status, job.point_count, job.start_time = CacheStatus.NOT_IN_CACHE, 0, None
+        self.forget([job])
+
+    def _write(self, prepared: Prepared, jobs: dict[int, Job]) -> None:
+        batch = prepared.batch
+        shards = [_shard_row(part) for part in batch.parts]
+        ended = [job for job in batch.finished if job.cache_status is CacheStatus.CACHING]
+        with bulk.load(self.database, *prepared.packs) as conn:
+            write.add_tags(conn, _STATISTICS + _IDENTITY, prepared.new_tags)
+            write.update_tags(conn, _STATISTICS, prepared.known_tags)
+            for packed in prepared.packs:
+                bulk.insert(conn, packed)
+            write.add_restarts(conn, prepared.restarts)
+            if prepared.left:
+                self._fold(conn, prepared.left, prepared.rows or _NO_ROWS)
+            write.lengthen_segments(conn, prepared.longer_segments)
+            write.move_cursors(conn, [row for row, _ in shards])
+            write.add_errors(conn, [error for _, errors in shards for error in errors])
+            started = self._apply_start(conn, batch)
+            for status in (CacheStatus.CACHED, CacheStatus.NOT_IN_CACHE):
+                write.set_status(conn, [job.id for job in ended if _final(job) is status], status)
+            revision = write.bump(conn)
+            changes = _job_changes(
+                batch, jobs, {part.shard.id: row for part, (row, _) in zip(batch.parts, shards, strict=True)}
+            )
+            write.update_jobs(conn, [{"id": key, **row, "revision": revision} for key, row in changes.items()])
+        for t, seq in started:
+            t.seq, t.start_step = seq, batch.start[2] if batch.start else None
+        for part, (row, _) in zip(batch.parts, shards, strict=True):
+            _follow(part, row)
+        for job_id, row in changes.items():
+            jobs[job_id].revision = revision
+            jobs[job_id].point_count = row["point_count"]
+            jobs[job_id].start_time, jobs[job_id].last_error = row["start_time"], row["last_error"]
+        for job in ended:
+            job.cache_status = _final(job)
+
+    def _fold(self, conn: Connection, left: Sequence[tuple[TagState, rollups.Rolled]], rows: Rows) -> None:
+        """Fold, with the help of the database, what could not be folded ahead; it looks at restarts."""
+        folded = rollups.fold(conn, [rolled for _, rolled in left], rows, self.tails)
+        for (t, _), rolled in zip(left, folded, strict=True):
+            _roll(t, rolled)
+        write.update_tags(
+            conn, ("id", "rolled_count", "rolled_step"), [(t.id, t.rolled_count, t.rolled_step) for t, _ in left]
+        )
+
+    def _overtaken(self, batch: Batch) -> bool:
+        """Tell whether a cursor is not where the batch starts from."""
+        was: dict[int, int] = {}
+        for part in batch.parts:
+            was.setdefault(part.shard.id, part.was)
+        with transaction(self.database) as conn:
+            return write.cursors_of(conn, list(was)) != was
 
     def _apply_start(self, conn: Connection, batch: Batch) -> list[tuple[TagState, int]]:
         """A session start after the points of the batch: tags with current points at or above its step go back.
@@ -207,18 +313,13 @@ class Loader:
         seqs = [t.seq + (t.start_step is None) for t in back]  # two starts with no point between count as one
         rows = [_restart_row(t, q, step, shard.id, RestartCause.SESSION_START) for t, q in zip(back, seqs, strict=True)]
         write.add_restarts(conn, rows)
-        long = [t for t in back if t.rolled_count]
-        before = [rollups.Rolled(t.id, t.point_count, t.rolled_count, t.rolled_step, step) for t in long]
-        for t, rolled in zip(long, rollups.fold(conn, before, _NO_ROWS.rows, self.tails), strict=True):
-            t.rolled_count, t.rolled_step = rolled.rolled_count, rolled.rolled_step
+        self._fold(conn, [(t, _rolled(t, step)) for t in back if t.rolled_count], _NO_ROWS)
         write.update_tags(conn, ("id", "seq"), [(t.id, q) for t, q in zip(back, seqs, strict=True)])
-        write.update_tags(
-            conn, ("id", "rolled_count", "rolled_step"), [(t.id, t.rolled_count, t.rolled_step) for t in long]
-        )
         return list(zip(back, seqs, strict=True))
 
 
-_NO_ROWS = arrange([], *(np.empty(0, np.int64),) * 2, *(np.empty(0),) * 2, np.empty(0, np.int64), np.empty(0, np.bool_))
+_NO_ROWS = Rows(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0), np.empty(0))
+_SEGMENT = dict(zip(write.SEGMENT_COLUMNS, ("i4", "i4", "i4", "i8", "i8", "i4", "i4", "i8"), strict=True))
 
 _STATISTICS = (
     "id",
@@ -244,6 +345,14 @@ _STATISTICS = (
 )
 _IDENTITY = (*write.TAG_IDENTITY, "data_class", "metadata", "content", "display_name", "description")
 _statistics: Callable[[TagState], tuple[Any, ...]] = attrgetter(*_STATISTICS)
+
+
+def _rolled(t: TagState, reset_step: int | None) -> rollups.Rolled:
+    return rollups.Rolled(t.id, t.point_count, t.rolled_count, t.rolled_step, reset_step)
+
+
+def _roll(t: TagState, rolled: rollups.Rolled) -> None:
+    t.rolled_count, t.rolled_step = rolled.rolled_count, rolled.rolled_step
 
 
 def _final(job: Job) -> CacheStatus:

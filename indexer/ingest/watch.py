@@ -26,7 +26,7 @@ from indexer.decode import kernel
 from indexer.decode.reader import Decoder
 from indexer.errors import Retry, Wait
 from indexer.ingest.batch import Batch, Reader
-from indexer.ingest.load import Loader
+from indexer.ingest.load import Loader, Prepared
 from indexer.ingest.logdir import NO_FILE, FoundJob, FoundShard, Listing, created, look, recognise, walk
 from indexer.ingest.notify import Hints, observe
 from indexer.ingest.state import Job, Shard
@@ -217,7 +217,7 @@ class Indexer:
     def _load_live(self, jobs: Sequence[Job], stop: threading.Event) -> None:
         self.loader.remember(jobs)
         for batch in self.live.batches(jobs, stop):
-            self._commit(batch)
+            self._commit(self.loader.prepare(batch))
         now = self.clock.monotonic()
         self.active.update(dict.fromkeys((job.id for job in jobs), now))
 
@@ -236,9 +236,9 @@ class Indexer:
         bulk.suspend_index(self.database, sum(job.backlog for job in jobs) // _POINT_BYTES)
         loading = {job.id for job in jobs}
         try:
-            with _ahead(self.bulk.batches(jobs, stop)) as batches:
-                for batch in batches:
-                    self._commit(batch)
+            with _ahead(self.bulk.batches(jobs, stop), self.loader.prepare) as batches:
+                for prepared in batches:
+                    self._commit(prepared)
                     self._between(loading, stop)
         finally:
             self._say("watching")
@@ -256,7 +256,8 @@ class Indexer:
         if live:
             self._load_live(self._claim(live), stop)
 
-    def _commit(self, batch: Batch) -> None:
+    def _commit(self, prepared: Prepared) -> None:
+        batch = prepared.batch
         for job, shard in batch.replaced:
             self.log.warning("file_replaced", job=job.train_id, file=shard.name, then="its job is read again")
             self.loader.reset(job)
@@ -266,7 +267,8 @@ class Indexer:
                 self.log.warning("file_unreadable", job=job.train_id, file=error.path.name, why=error.why)
             self.unreadable[str(error.path)] = error.why
         if batch.parts or batch.finished or batch.unreadable:
-            self.loader.commit(batch)
+            self.loader.commit(prepared)
+        prepared.written.set()
         for part in batch.parts:
             if part.seen is not None and self.unreadable:
                 self.unreadable.pop(str(part.job.path / part.shard.name), None)
@@ -607,12 +609,12 @@ class Indexer:
 
 
 @contextmanager
-def _ahead(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
-    """Run `batches` in a thread, one batch ahead. Its failure is raised here; leaving early ends it."""
-    channel: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=1)
+def _ahead(batches: Iterator[Batch], prepare: Callable[[Batch], Prepared]) -> Iterator[Iterator[Prepared]]:
+    """Read and prepare in a thread, one batch ahead. Its failure is raised here; leaving early ends it."""
+    channel: queue.Queue[Prepared | BaseException | None] = queue.Queue(maxsize=1)
     left = threading.Event()
 
-    def put(item: Batch | BaseException | None) -> bool:
+    def put(item: Prepared | BaseException | None) -> bool:
         while not left.is_set():
             try:
                 channel.put(item, timeout=0.1)
@@ -624,13 +626,17 @@ def _ahead(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
     def read() -> None:
         try:
             for batch in batches:
-                if not put(batch):
+                prepared = prepare(batch)
+                if not put(prepared):
                     return
+                while prepared.decides and not prepared.written.wait(0.1):
+                    if left.is_set():
+                        return
             put(None)
         except BaseException as e:  # it is raised again by whoever takes it
             put(e)
 
-    def taken() -> Iterator[Batch]:
+    def taken() -> Iterator[Prepared]:
         while (item := channel.get()) is not None:
             if isinstance(item, BaseException):
                 raise item

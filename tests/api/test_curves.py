@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, event
 
-from indexer.db import bulk, rollups
+from indexer.db import rollups
 from indexer.db.connection import Connection as Tables
 from indexer.db.connection import transaction
 from indexer.db.engine import open_reader, read_only
@@ -73,7 +73,7 @@ def tags(engine: Engine) -> dict[str, Tag]:
         rows, restarts, reset = made.take()
         with (
             mock.patch.multiple(rollups, **SMALL, LONG=100),
-            bulk.load(database, series.rows_of(rows)) as conn,
+            series.load(database, series.rows_of(rows)) as conn,
         ):
             if restarts:
                 series.add_restarts(conn, restarts)

@@ -56,14 +56,14 @@ def _fresh() -> Iterator[None]:
 def test_rows_are_stored_as_given(database: Database, count: int, odd: bool) -> None:
     """A batch of any size comes back as it was, NaN as NULL and infinities kept."""
     rows = _rows(count, odd=odd)
-    with bulk.load(database, rows):
+    with series.load(database, rows):
         pass
     assert series.as_stored(rows) == _stored(database)
 
 
 def test_a_batch_commits_with_what_belongs_to_it(database: Database) -> None:
     """Rows are there when the block begins, and commit with what it adds."""
-    with bulk.load(database, _rows(3, odd=False)) as conn:
+    with series.load(database, _rows(3, odd=False)) as conn:
         assert conn.value("SELECT count(*) FROM tensor_points") == 3
         series.add_tags(conn, [1])
     with transaction(database) as conn:
@@ -73,10 +73,10 @@ def test_a_batch_commits_with_what_belongs_to_it(database: Database) -> None:
 @pytest.mark.parametrize("count", [3, 5_000])
 def test_a_failed_block_leaves_nothing(database: Database, count: int) -> None:
     """An exception in the block rolls rows back, and the next load goes through."""
-    with pytest.raises(ZeroDivisionError), bulk.load(database, _rows(count, odd=False)) as conn:
+    with pytest.raises(ZeroDivisionError), series.load(database, _rows(count, odd=False)) as conn:
         _fail(conn)
     assert _stored(database) == []
-    with bulk.load(database, _rows(count, odd=False)):
+    with series.load(database, _rows(count, odd=False)):
         pass
     assert count == len(_stored(database))
 
@@ -89,9 +89,9 @@ def _fail(conn: Connection) -> None:
 @pytest.mark.parametrize("count", [3, 5_000])
 def test_a_duplicate_key_is_refused(database: Database, count: int) -> None:
     """Loading a point twice is a bug: it raises and changes nothing."""
-    with bulk.load(database, _rows(count, odd=False)):
+    with series.load(database, _rows(count, odd=False)):
         pass
-    with pytest.raises(Refuse, match=r"(?i)unique"), bulk.load(database, _rows(count, odd=False)):
+    with pytest.raises(Refuse, match=r"(?i)unique"), series.load(database, _rows(count, odd=False)):
         pass
     assert count == len(_stored(database))
 
@@ -102,19 +102,19 @@ def test_without_images_the_plain_path_is_taken(
 ) -> None:
     """Where the check of an image fails, one line says so and loads are the same, slower."""
     if broken == "other rows":
-        monkeypatch.setattr(image, "build", lambda _rows: image._first_page())
+        monkeypatch.setattr(image, "build", lambda columns: image._first_page(tuple(columns)))
     else:
         monkeypatch.setattr(bulk, "_read_back", _no_deserialize)
     rows = _rows(5_000, odd=True)
     with capture_logs() as lines:
         for part in (bulk.part(rows, 0, 2_500), bulk.part(rows, 2_500, 5_000)):
-            with bulk.load(database, part):
+            with series.load(database, part):
                 pass
     assert series.as_stored(rows) == _stored(database)
     assert (["took the slow path into SQLite"] if backend == "sqlite" else []) == [line["event"] for line in lines]
 
 
-def _no_deserialize(rows: Rows) -> None:
+def _no_deserialize(columns: object) -> None:
     raise AttributeError("'sqlite3.Connection' object has no attribute 'deserialize'")
 
 
@@ -127,7 +127,7 @@ def test_images_work_here() -> None:
 
 def test_a_batch_leaves_no_image_attached(database: Database, backend: Backend) -> None:
     """After a load the pooled connection holds the database alone, so its memory is given back."""
-    with bulk.load(database, _rows(5_000, odd=False)):
+    with series.load(database, _rows(5_000, odd=False)):
         pass
     if backend == "sqlite":
         with transaction(database) as conn:
@@ -140,7 +140,7 @@ def test_more_rows_than_eight_images_make_larger_images(database: Database, monk
     """A batch is never cut into more images than SQLite attaches."""
     monkeypatch.setattr(bulk, "_IMAGE_ROWS", 100)
     rows = _rows(10_001, odd=False)
-    with bulk.load(database, rows):
+    with series.load(database, rows):
         pass
     assert series.as_stored(rows) == _stored(database)
 
@@ -152,12 +152,12 @@ class TestIndex:
         """It goes where the load outweighs what is stored, comes back, and SQLite has none of this."""
         gone = bulk.suspend_index(database, 1_000_000)
         assert (backend == "postgresql") is gone
-        with bulk.load(database, _rows(5_000, odd=True)) as conn:
+        with series.load(database, _rows(5_000, odd=True)) as conn:
             assert gone is bulk.index_missing(conn)
         bulk.ensure_index(database)
         with transaction(database) as conn:
             assert not bulk.index_missing(conn)
-        with pytest.raises(Refuse, match=r"(?i)unique"), bulk.load(database, _rows(5_000, odd=True)):
+        with pytest.raises(Refuse, match=r"(?i)unique"), series.load(database, _rows(5_000, odd=True)):
             pass
 
     def test_a_small_load_keeps_the_key(self, database: Database) -> None:
@@ -173,7 +173,7 @@ class TestIndex:
     def test_the_key_comes_back_after_a_kill(self, url: str, database: Database) -> None:
         """Whoever starts next builds the key; twice changes nothing."""
         bulk.suspend_index(database, 1_000_000)
-        with bulk.load(database, _rows(100, odd=False)):
+        with series.load(database, _rows(100, odd=False)):
             pass
         other = Database(url)
         for _ in range(2):
@@ -189,7 +189,7 @@ class TestIndex:
             return
         bulk.suspend_index(database, 1_000_000)
         for _ in range(2):
-            with bulk.load(database, _rows(100, odd=False)):
+            with series.load(database, _rows(100, odd=False)):
                 pass
         with pytest.raises(Refuse, match="unique"):
             bulk.ensure_index(database)
@@ -208,7 +208,7 @@ class TestIndex:
         other.dispose()
         assert (["postponed primary key"] if gone else []) == [line["event"] for line in lines]
         bulk.ensure_index(database)
-        with pytest.raises(Refuse), bulk.load(database, _rows(1, odd=False)) as conn:
+        with pytest.raises(Refuse), series.load(database, _rows(1, odd=False)) as conn:
             bulk.append(conn, "tensor_points", bulk.columns_of(_rows(1, odd=False)))
 
 
@@ -223,11 +223,11 @@ def test_a_lost_connection_waits(database: Database, url: str, backend: Backend,
     """A server that goes away during a load is something to wait for; afterwards loads go through."""
     if backend == "postgresql":
         other = Database(url)
-        with pytest.raises(Wait), bulk.load(database, _rows(1, odd=False)) as conn:
+        with pytest.raises(Wait), series.load(database, _rows(1, odd=False)) as conn:
             _lose(conn, other)
         other.dispose()
     else:
         assert make_url(url).database == str(tmp_path / "summary.db")
-    with bulk.load(database, _rows(1, odd=False)):
+    with series.load(database, _rows(1, odd=False)):
         pass
     assert len(_stored(database)) == 1

@@ -394,9 +394,9 @@ class Spy:
         self.seen: dict[str, list[str]] = {}
         commit = follower.indexer.loader.commit
 
-        def committed(batch: Any) -> None:
+        def committed(prepared: Any) -> None:
             self.look()
-            commit(batch)
+            commit(prepared)
             self.look()
 
         follower.indexer.loader.commit = committed  # type: ignore[method-assign]
@@ -443,8 +443,8 @@ def test_jobs_wait_as_not_in_cache(engine: Engine, tmp_path: Path) -> None:
     assert [("NOT_IN_CACHE",)] * 2 == rows(engine, statuses)
     commit = follower.indexer.loader.commit
 
-    def stopping(batch: Any) -> None:
-        commit(batch)
+    def stopping(prepared: Any) -> None:
+        commit(prepared)
         follower.stop.set()
 
     follower.indexer.loader.commit = stopping  # type: ignore[method-assign]
@@ -465,8 +465,8 @@ def test_a_job_whose_unread_rest_vanished_is_done(engine: Engine, tmp_path: Path
     follower = Follower(engine, root, config=replace(SMALL, batch_points=2, slice_bytes=100))
     commit = follower.indexer.loader.commit
 
-    def stopping(batch: Any) -> None:
-        commit(batch)
+    def stopping(prepared: Any) -> None:
+        commit(prepared)
         if rows(engine, "SELECT count(*) FROM tensor_points") > [(2,)]:
             follower.stop.set()
 
@@ -516,8 +516,8 @@ def test_small_appends_go_before_a_backlog(engine: Engine, tmp_path: Path) -> No
     seen: list[tuple[str, int]] = []
     commit = follower.indexer.loader.commit
 
-    def committed(batch: Any) -> None:
-        commit(batch)
+    def committed(prepared: Any) -> None:
+        commit(prepared)
         if not seen:
             append(root / "live" / FIRST, scalars([2]))
             follower.indexer.hints.directories.add(str(root / "live"))
@@ -543,8 +543,8 @@ def test_a_load_longer_than_a_job_counts_as_active(
     append(root / "a" / FIRST, scalars([3]) * count)
     commit = follower.indexer.loader.commit
 
-    def slow(batch: Any) -> None:
-        commit(batch)
+    def slow(prepared: Any) -> None:
+        commit(prepared)
         follower.clock.time += 50.0
 
     follower.indexer.loader.commit = slow  # type: ignore[method-assign]
@@ -696,11 +696,11 @@ def test_a_dead_indexers_lease_ends(postgres_engines: tuple[Engine, Engine], tmp
     dead = Follower(postgres_engines[0], root, config=config, clock=clock)
     commit, batches = dead.indexer.loader.commit, list[Any]()
 
-    def die(batch: Any) -> None:
+    def die(prepared: Any) -> None:
         if len(batches) == 2:
             raise KeyboardInterrupt
-        batches.append(batch)
-        commit(batch)
+        batches.append(prepared)
+        commit(prepared)
 
     dead.indexer.loader.commit = die  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
@@ -729,11 +729,11 @@ def test_an_indexer_that_slept_through_its_lease_gives_way(
     quick = Follower(postgres_engines[1], root, clock=StillClock(2e9 + LEASE_SECONDS + 1))
     commit, slept = slow.indexer.loader.commit, list[Any]()
 
-    def sleep(batch: Any) -> None:
+    def sleep(prepared: Any) -> None:
         if not slept:
-            slept.append(batch)
+            slept.append(prepared)
             quick.scan()
-        commit(batch)
+        commit(prepared)
 
     slow.indexer.loader.commit = sleep  # type: ignore[method-assign]
     slow.scan()

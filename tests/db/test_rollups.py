@@ -43,7 +43,7 @@ class Loader:
         self, rows: Rows, restarts: Sequence[tuple[int, int, int, int, str]] = (), reset: int | None = None
     ) -> None:
         """Load a batch."""
-        with bulk.load(self.database, rows) as conn:
+        with series.load(self.database, rows) as conn:
             if restarts:
                 series.add_restarts(conn, restarts)
             before = [
@@ -180,7 +180,7 @@ def test_an_append_to_many_tags_takes_few_statements(database: Database) -> None
     for tag_id in tags:  # rolled up once, as if long ago
         loader.tags[tag_id] = Rolled(tag_id, LONG, LONG, -1)
     loader.load(_rows(0, 30, tags=tags))
-    with sent_by_the_indexer() as sent, bulk.load(database, _rows(30, 90, tags=tags)) as conn:
+    with sent_by_the_indexer() as sent, series.load(database, _rows(30, 90, tags=tags)) as conn:
         sent.clear()
         before = [replace(tag, point_count=tag.point_count + 60) for tag in loader.tags.values()]
         folded = rollups.fold(conn, before, _rows(30, 90, tags=tags))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.db import bulk, migrate, rollups
+from indexer.db import migrate, rollups
 from indexer.db.connection import Connection, Database, transaction
 from indexer.db.rollups import Rolled, Tails
 from tests.support import series
@@ -51,7 +51,7 @@ def _commit(database: Database, writers: dict[int, Writer], states: dict[int, Ro
     for tag_id, (_, _, reset) in batch.items():
         states[tag_id] = replace(states[tag_id], point_count=writers[tag_id].count, reset_step=reset)
     rows = series.rows_of([row for rows, _, _ in batch.values() for row in rows])
-    with bulk.load(database, rows) as conn:
+    with series.load(database, rows) as conn:
         restarts = [row for _, found, _ in batch.values() for row in found]
         if restarts:
             series.add_restarts(conn, restarts)

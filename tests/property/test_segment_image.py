@@ -55,7 +55,7 @@ def _many(count: int, *, with_seq: bool) -> Rows:
 
 def _read(rows: Rows) -> tuple[list[tuple[float | None, ...]], str]:
     conn = sqlite3.connect(":memory:")
-    conn.deserialize(image.build(rows).tobytes())
+    conn.deserialize(image.build(bulk.columns_of(rows)).tobytes())
     found = conn.execute("SELECT tag_id, step, seq, wall_time, value FROM p ORDER BY rowid").fetchall()
     check = conn.execute("PRAGMA integrity_check").fetchone()[0]
     conn.close()
@@ -84,7 +84,7 @@ def test_an_image_refuses_what_it_cannot_hold(count: int) -> None:
     ints = np.broadcast_to(np.int32(1), count)
     floats = np.broadcast_to(np.float64(1), count)
     with pytest.raises(ValueError, match="an image holds 1 to"):
-        image.build(Rows(ints, ints.astype(np.int64), ints, floats, floats))
+        image.build(bulk.columns_of(Rows(ints, ints.astype(np.int64), ints, floats, floats)))
 
 
 @settings(deadline=None)
@@ -99,7 +99,7 @@ def test_an_image_load_equals_the_plain_path(
     for small in (len(rows) + 1, 0):
         with transaction(database) as conn:
             conn.execute("DELETE FROM tensor_points")
-        with mock.patch.multiple(bulk, _SMALL_ROWS=small, _IMAGE_ROWS=size), bulk.load(database, rows) as conn:
+        with mock.patch.multiple(bulk, _SMALL_ROWS=small, _IMAGE_ROWS=size), series.load(database, rows) as conn:
             pass
         with transaction(database) as conn:
             found.append(conn.execute(query + " ORDER BY 1, 2, 3").fetchall())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from indexer.db import bulk
-from indexer.db.connection import Connection
+from indexer.db.connection import Connection, Database
 from indexer.types import Rows
 
 FIELDS = ("step", "seq", "wall_time", "value")
@@ -113,3 +114,12 @@ class Writer:
 def add_restarts(conn: Connection, rows: Sequence[tuple[int, int, int, int, str]]) -> None:
     """Insert restarts, given as tag_id, seq, step, shard_id and cause."""
     conn.many("INSERT INTO restarts (tag_id, seq, step, shard_id, cause) VALUES (?, ?, ?, ?, ?)", rows)
+
+
+@contextmanager
+def load(database: Database, rows: Rows) -> Iterator[Connection]:
+    """Insert points and yield the open transaction, as the indexer does."""
+    packed = bulk.pack_points(database.dialect, rows)
+    with bulk.load(database, packed) as conn:
+        bulk.insert(conn, packed)
+        yield conn
