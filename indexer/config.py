@@ -28,7 +28,7 @@ class Config:
     reconcile: float = 10.0  # seconds between two scans of everything; 0: notifications only
     follow_symlinks: bool = False
     polling: bool = False  # watchdog's polling observer in place of the system's notifications
-    batch_points: int = 250_000  # points a transaction holds at most; more would keep small appends waiting
+    batch_points: int = 200_000  # of a transaction, and some more: many would keep small appends waiting
     slice_bytes: int = 16 * 2**20  # read at once
     max_record_bytes: int = MAX_RECORD_BYTES
     kernel: bool = True  # compiled decode where numba is there

@@ -153,6 +153,19 @@ class Series:
     display_name: str | None = None
     description: str | None = None
 
+    def of(self, job: int) -> Series:
+        """Return the same series of another job."""
+        return Series(
+            job,
+            self.plugin,
+            self.name,
+            self.data_class,
+            self.metadata,
+            self.content,
+            self.display_name,
+            self.description,
+        )
+
 
 @dataclass(slots=True)
 class Decoded:

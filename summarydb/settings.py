@@ -295,7 +295,7 @@ SETTINGS = (
     Setting("reconcile", _seconds(zero=True), "SECONDS", "Between two scans of everything; 0: notifications only."),
     Setting("follow-symlinks", _switch, None, "Follow links to directories and files; they are passed over else."),
     Setting("polling", _switch, None, "Look for changes in place of the system's notifications (network drives)."),
-    Setting("batch-points", _whole(1), "N", "Points in one transaction, at most."),
+    Setting("batch-points", _whole(1), "N", "Points from which on a transaction ends."),
     Setting("slice-bytes", _whole(4096), "BYTES", "Bytes read from a file at once."),
     Setting("max-record-bytes", _whole(1, MAX_PROTOBUF_BYTES), "BYTES", "A longer record is skipped and reported."),
     Setting("kernel", _switch, None, "Decode with the compiled kernel; the plain path gives the same rows, slowly."),

@@ -10,8 +10,9 @@ the last commits, never the database's consistency.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 
 BUSY_MS = 5_000
 _WRITE_CACHE_KIB = 32 * 1024
-_CHECKPOINT_PAGES = 2_500  # 40 MB: fewer syncs in a load than SQLite's 1,000 pages, and a stall still below 0.1 s
+_CHECKPOINT_PAGES = 10_000  # 160 MB of WAL, at which the writer itself stops to copy what the other thread has not
+_CHECKPOINT_ROWS = 100_000  # written, or
+_CHECKPOINT_COMMITS = 200  # since the last checkpoint: then the other thread makes one
 _CONNECT_SECONDS = 10
 SQLITE_PRAGMAS = (
     f"page_size = {SQLITE_PAGE_BYTES}",  # takes effect on an empty file only
@@ -105,6 +108,7 @@ class Database:
         self._file = None if file is None else str(Path(file).absolute())
         self.dialect = POSTGRESQL if file is None else SQLITE
         self._raw: Any = None
+        self._checkpoints: _Checkpoints | None = None
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -120,11 +124,17 @@ class Database:
         except BaseException:
             self._roll_back(raw)
             raise
+        if self._checkpoints is not None:
+            self._checkpoints.count(raw.total_changes)
 
     def connect(self) -> Connection:
         """Return the connection outside of a transaction, made if need be."""
         if self._raw is None:
-            self._raw = _open_sqlite(self._file) if self._file is not None else _open_postgresql(self.url)
+            if self._file is None:
+                self._raw = _open_postgresql(self.url)
+            else:
+                self._raw = _open_sqlite(self._file)
+                self._checkpoints = _Checkpoints(self._file)
         return Connection(self.dialect, self._raw)
 
     def settle(self) -> None:
@@ -135,6 +145,9 @@ class Database:
 
     def dispose(self) -> None:
         """Close the connection; the next use makes another."""
+        checkpoints, self._checkpoints = self._checkpoints, None
+        if checkpoints is not None:
+            checkpoints.end()
         raw, self._raw = self._raw, None
         if raw is not None:
             raw.close()
@@ -164,8 +177,50 @@ class Database:
             else:
                 raw.rollback()
         except Exception:  # the first error is the one to tell
-            self._raw = None
-            raw.close()
+            self.dispose()
+
+
+class _Checkpoints:
+    """Copies what was committed from the WAL into the database file, in a thread: the writer need not stop for it.
+
+    It works beside the writer and readers (PASSIVE) and loses no commit whenever it is killed. Where it falls behind,
+    or fails, the writer's own checkpoints do the work.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._rows = self._commits = 0
+        self._due = threading.Event()
+        self._ended = False
+        self._thread: threading.Thread | None = None
+
+    def count(self, rows: int) -> None:
+        """Note a commit, and how many rows the connection has changed so far."""
+        self._commits += 1
+        if rows - self._rows < _CHECKPOINT_ROWS and self._commits < _CHECKPOINT_COMMITS:
+            return
+        self._rows, self._commits = rows, 0
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
+            self._thread.start()
+        self._due.set()
+
+    def end(self) -> None:
+        """End the thread, behind the checkpoint it makes."""
+        self._ended = True
+        self._due.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as raw:
+            while True:
+                self._due.wait()
+                self._due.clear()
+                if self._ended:
+                    return
+                with suppress(sqlite3.Error):  # the writer will meet it, and tell
+                    raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 @contextmanager

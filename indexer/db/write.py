@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import count
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 from indexer.config import Root as RootConfig
 from indexer.db.connection import Connection, Row
+from indexer.db.dialect import POSTGRESQL
 from indexer.errors import Retry
 from indexer.text import key, short_key, store
 from indexer.types import CacheStatus, RestartCause
@@ -26,6 +27,8 @@ SEGMENT_COLUMNS = (
 
 ERRORS_KEPT = 1_000
 """Rows of shard_errors a shard has at most; `bad_records` counts on."""
+
+_VALUES = 999  # parameters of one statement that every SQLite takes
 
 Values = Mapping[str, Any]
 
@@ -121,8 +124,9 @@ def _names(columns: Iterable[str]) -> str:
 
 
 @lru_cache(maxsize=64)
-def _insert(table: str, columns: Sequence[str]) -> str:
-    return f"INSERT INTO {table} ({_names(columns)}) VALUES ({', '.join('?' * len(columns))})"
+def _insert(table: str, columns: Sequence[str], rows: int = 1) -> str:
+    one = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table} ({_names(columns)}) VALUES {', '.join([one] * rows)}"
 
 
 @lru_cache(maxsize=64)
@@ -320,8 +324,17 @@ def _named(plugin: str, name: str) -> tuple[str, str, bytes, int]:
 
 def add_tags(conn: Connection, columns: Sequence[str], rows: Sequence[Row]) -> None:
     """Insert tags with their statistics."""
+    columns = tuple(columns)
+    many = 1 if conn.dialect == POSTGRESQL else _VALUES // len(columns)
+    whole = len(rows) - len(rows) % many
+    if whole and many > 1:
+        # Each execution gives up Python's global lock and waits for it again, while another thread prepares a batch.
+        flat = list(chain.from_iterable(rows[:whole]))
+        width = many * len(columns)
+        conn.many(_insert("tags", columns, many), (flat[i : i + width] for i in range(0, len(flat), width)))
+        rows = rows[whole:]
     if rows:
-        conn.many(_insert("tags", tuple(columns)), rows)
+        conn.many(_insert("tags", columns), rows)
 
 
 def update_tags(conn: Connection, columns: Sequence[str], rows: Sequence[Row]) -> None:

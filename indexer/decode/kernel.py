@@ -95,10 +95,10 @@ class Walker:
         names = self._names[start : self._state[5]].tobytes()
         return [(job, style, names[at - start : at - start + size]) for job, style, at, size, _ in rows]
 
-    def forget(self, job: int) -> None:
-        """Give up the keys of a job; they match nothing any more."""
-        count = self._state[4]
-        self._keys[:count, 0][self._keys[:count, 0] == job] = -1
+    def forget(self, jobs: Sequence[int]) -> None:
+        """Give up the keys of jobs; they match nothing any more."""
+        owners = self._keys[: self._state[4], 0]
+        owners[np.isin(owners, jobs)] = -1
 
     def walk(
         self, view: memoryview, spans: npt.NDArray[np.int64], clocks: npt.NDArray[np.float64]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from types import ModuleType
@@ -81,13 +82,14 @@ class Decoder:
         tags = self.tags(job)
         return [self.add(tags, series) for series in known]
 
-    def forget(self, job: int) -> None:
-        """Drop the series of a job. Their numbers are not used again."""
-        tags = self._jobs.pop(job, None)
-        for number in tags.numbers.values() if tags else ():
-            self.series[number] = _FORGOTTEN
-        if self._kernel is not None:
-            self._kernel.walker.forget(job)
+    def forget(self, jobs: Iterable[int]) -> None:
+        """Drop the series of jobs. Their numbers are not used again."""
+        gone = {job: tags for job in jobs if (tags := self._jobs.pop(job, None)) is not None}
+        for tags in gone.values():
+            for number in tags.numbers.values():
+                self.series[number] = _FORGOTTEN
+        if self._kernel is not None and gone:
+            self._kernel.walker.forget(list(gone))
 
     def decode(self, buffer: frames.Buffer, spans: Sequence[Span]) -> Decoded:
         """Decode `buffer[span.start:span.stop]` of each span; never raises because of what they hold."""
@@ -200,8 +202,10 @@ class _Fast:
     def __init__(self, decoder: Decoder, walker: kernel.Walker) -> None:
         self.walker = walker
         self._decoder = decoder
-        self._series: list[int] = []  # of each key
-        self._numeric: list[bool] = []  # of each key: its values are numbers
+        self._series = array("i")  # number of each key
+        self._numeric = array("b")  # of each key: its values are numbers
+        self._all_numeric = True
+        self._alike: dict[tuple[int, bytes, bytes | None], Series] = {}  # what began a series of another job
 
     def decode(self, view: memoryview, spans: Sequence[Span]) -> Decoded:
         """Decode as the pure path does."""
@@ -239,15 +243,25 @@ class _Fast:
 
     def _learn(self, job: int, style: int, tag: bytes, metadata: bytes | None) -> None:
         """Find, or make, the series of the next new key."""
-        name = tag.decode()
-        if style == kernel.STYLE_MINDSPORE:
-            number = self._decoder.resolve(job, self._decoder.tags(job), mindspore, mindspore.plain(name))
+        decoder = self._decoder
+        tags = decoder.tags(job)
+        like = self._alike.get((style, tag, metadata))  # runs of a sweep have the same tags
+        if like is not None and like.name not in tags.first:
+            number = decoder.add(tags, like.of(job))
         else:
-            kind = "simple_value" if style == kernel.STYLE_SIMPLE else "tensor"
-            value = tensorboard.plain(name, kind, metadata)
-            number = self._decoder.resolve(job, self._decoder.tags(job), tensorboard, value)
+            name = tag.decode()
+            first = name not in tags.first
+            if style == kernel.STYLE_MINDSPORE:
+                number = decoder.resolve(job, tags, mindspore, mindspore.plain(name))
+            else:
+                kind = "simple_value" if style == kernel.STYLE_SIMPLE else "tensor"
+                number = decoder.resolve(job, tags, tensorboard, tensorboard.plain(name, kind, metadata))
+            if first and len(self._alike) < _ALIKE:
+                self._alike[style, tag, metadata] = decoder.series[number]
         self._series.append(number)
-        self._numeric.append(style != kernel.STYLE_BARE or tensorboard.holds_numbers(self._decoder.series[number]))
+        numeric = style != kernel.STYLE_BARE or tensorboard.holds_numbers(decoder.series[number])
+        self._numeric.append(numeric)
+        self._all_numeric = self._all_numeric and numeric
 
     def _note(
         self, view: memoryview, span: Span, slice_: Slice, kind: int, a: int, b: int, records: int, points: Points
@@ -275,11 +289,11 @@ class _Fast:
     def _merged(self, points: Points, plain_before: list[int], slices: list[Slice]) -> Decoded:
         """Return the plain points and the others in file order."""
         key = self.walker.key
-        series = np.array(self._series, dtype=np.int32)[key]
+        series = np.frombuffer(self._series, np.int32)[key] if len(self._series) else np.empty(0, np.int32)
         step, wall_time, value = self.walker.step, self.walker.wall_time, self.walker.value
         not_numbers = np.zeros(len(key), dtype=np.bool_)
-        if not all(self._numeric):
-            not_numbers = ~np.array(self._numeric)[key]
+        if not self._all_numeric:
+            not_numbers = np.frombuffer(self._numeric, np.int8)[key] == 0
             value[not_numbers] = np.nan
         if not plain_before:
             return _normal(Decoded(series, step, wall_time, value, slices, points.lengths, not_numbers))
@@ -306,6 +320,7 @@ class _Fast:
         )
 
 
+_ALIKE = 10_000  # beginnings of series that are remembered
 _FORGOTTEN = Series(-1, "", "", DataClass.UNKNOWN)
 _LEAST_BYTES = 8 * 1024  # fewer are decoded before the kernel is called
 _MANY_BYTES = 256 * 1024  # fewer are decoded before the kernel is loaded

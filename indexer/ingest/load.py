@@ -123,13 +123,14 @@ class Loader:
 
     def forget(self, jobs: Iterable[Job]) -> None:
         """Drop what memory holds of the tags of jobs."""
+        jobs = list(jobs)
         for job in jobs:
-            for number in job.tags or ():
-                if (t := self.tags.pop(number, None)) is not None:
-                    self.tails.kept.pop(t.id, None)
+            for number, t in (job.tags or {}).items():
+                self.tags.pop(number, None)
+                self.tails.kept.pop(t.id, None)
             job.tags = None
-            with self.lock:
-                self.decoder.forget(job.id)
+        with self.lock:
+            self.decoder.forget([job.id for job in jobs])
 
     def prepare(self, batch: Batch) -> Prepared:
         """Number the points of a batch, move the tags on, and pack what goes into the tables; no database needed."""

@@ -254,19 +254,17 @@ def _note_segments(
         seq[lasts],
         lasts - begins + 1,
     )
-    touched: dict[tuple[int, int], Stretch] = {}
     for index, sh, step0, seq0, step1, seq1, count in zip(*(c.tolist() for c in columns), strict=True):
         t = tags[index]
         if t.segment is not None and t.segment.shard == sh:
             t.segment.last_step, t.segment.last_seq = step1, seq1
             t.segment.count += count
-            new = (t.id, t.segments) in touched and touched[t.id, t.segments].new
-        else:
+            new = False
+        else:  # two in a row of a tag are of different files, so none is met twice
             t.segment = Segment(sh, step0, seq0, step1, seq1, count)
             t.segments += 1
             new = True
-        touched[t.id, t.segments] = Stretch(t, t.segments - 1, t.segment, new)
-    arranged.stretches.extend(touched.values())
+        arranged.stretches.append(Stretch(t, t.segments - 1, t.segment, new))
 
 
 def _add_statistics(
@@ -297,10 +295,10 @@ def _add_statistics(
         step[ends],
         np.minimum.reduceat(step, starts),
         np.maximum.reduceat(step, starts),
-        wall_time[starts],
-        wall_time[ends],
-        np.fmax.reduceat(wall_time, starts),
-        value[ends],
+        _known(wall_time[starts]),
+        _known(wall_time[ends]),
+        _known(np.fmax.reduceat(wall_time, starts)),
+        _known(value[ends]),
         np.minimum.reduceat(low, starts),
         np.maximum.reduceat(high, starts),
         any_finite,
@@ -309,17 +307,17 @@ def _add_statistics(
         neg,
     )
     for t, count, step0, step1, smin, smax, wall0, wall1, wmax, v1, vmin, vmax, some, nan, pinf, ninf in zip(
-        tags, *(c.tolist() for c in columns), strict=True
+        tags, *(c if isinstance(c, list) else c.tolist() for c in columns), strict=True
     ):
         if t.point_count == 0:
-            t.first_step, t.first_wall_time = step0, _known(wall0)
-            t.min_step, t.max_step, t.max_wall_time = smin, smax, _known(wmax)
+            t.first_step, t.first_wall_time = step0, wall0
+            t.min_step, t.max_step, t.max_wall_time = smin, smax, wmax
         else:
             t.min_step = smin if t.min_step is None else min(t.min_step, smin)
             t.max_step = smax if t.max_step is None else max(t.max_step, smax)
-            if wmax == wmax:
+            if wmax is not None:
                 t.max_wall_time = wmax if t.max_wall_time is None else max(t.max_wall_time, wmax)
-        t.last_step, t.last_wall_time, t.last_value = step1, _known(wall1), _known(v1)
+        t.last_step, t.last_wall_time, t.last_value = step1, wall1, v1
         if some:
             t.min_value = vmin if t.min_value is None else min(t.min_value, vmin)
             t.max_value = vmax if t.max_value is None else max(t.max_value, vmax)
@@ -329,9 +327,10 @@ def _add_statistics(
         t.neg_inf_count += ninf
 
 
-def _known(number: float) -> float | None:
-    """NaN is NULL in every table."""
-    return number if number == number else None
+def _known(column: Floats) -> list[float | None]:
+    """Return numbers as tables hold them: NaN is NULL."""
+    numbers: list[float | None] = column.tolist()
+    return [None if x != x else x for x in numbers] if np.isnan(column).any() else numbers
 
 
 def _row_order(

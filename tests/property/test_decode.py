@@ -261,10 +261,10 @@ def test_a_forgotten_job_is_read_anew(one: tuple[Format, bytes], two: tuple[Form
     for (format_, content), forgotten in itertools.product((one, two), (1, 2)):
         spans = [Span(job, ShardKind.SUMMARY, format_, 0, len(content), 0) for job in (1, 2)]
         expected = pure.decode(content, spans)
-        pure.forget(forgotten)
+        pure.forget([forgotten])
         for made in kernels:
             assert _bits(expected) == _bits(made.decode(content, spans))
-            made.forget(forgotten)
+            made.forget([forgotten])
             assert pure.series == made.series
 
 
