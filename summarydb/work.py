@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ def index(
     from indexer.ingest.lock import writer_lock
     from indexer.ingest.watch import Indexer
 
+    gc.freeze()  # what was imported stays: no collection need look at it again
     config = settings.config
     log.configure(verbose=settings.verbose, json=settings.log_format == "json")
     with writer_lock(config.url, timeout=LOCK_SECONDS), naming(config.url):

@@ -25,6 +25,7 @@ from indexer.types import Damage, Decoded, Format, ShardKind, ShardState, Slice,
 
 _PROBE_BYTES = 2**20  # of a file that took another's name: is there anything good in it?
 _BATCH_BYTES = 256 * 2**20  # of files: a batch of few points ends here
+_FIRST_SHARE = 4  # the first batch reads a quarter of what others do
 
 
 @dataclass(slots=True)
@@ -123,6 +124,7 @@ class Reader:
         self.config = config
         self.lock = lock  # of the decoder
         self.buffer = memoryview(bytearray(slice_bytes))
+        self.first = True  # the first batch is a small one: whoever writes waits for it
         self.fill = 0
         self.batch = Batch()
         self.waiting: list[tuple[_Place, Span]] = []  # small shards, whole in the buffer
@@ -132,6 +134,7 @@ class Reader:
     def batches(self, jobs: Iterable[Job], stop: threading.Event) -> Iterator[Batch]:
         """Yield batches until everything on disk is read, or `stop` is set. Never yields an empty one."""
         self.batch, self.fill, self.waiting, self.ending, self.max_step = Batch(), 0, [], [], {}
+        self.first = True
         for job in jobs:
             self.max_step[job.id] = job.max_step
             for shard in sorted((s for s in list(job.shards.values()) if s.dirty), key=lambda s: load_order(s.name)):
@@ -202,7 +205,7 @@ class Reader:
             self.batch.unchanged.append((shard, opened.stat))
 
     def _small(self, place: _Place, left: int) -> Iterator[Batch]:
-        if self.fill + left > len(self.buffer):
+        if self.fill and self.fill + left > self._room():
             yield from self._drain()
         got = place.opened.read_into(place.offset, self.buffer[self.fill : self.fill + left])
         self.waiting.append((place, _span(place, self.fill, self.fill + got)))
@@ -214,7 +217,7 @@ class Reader:
             buffer = self.buffer
             if need > len(buffer):
                 buffer = memoryview(bytearray(need))  # for one record, not above max_record_bytes
-            wanted = min(size - place.offset, len(buffer))
+            wanted = min(size - place.offset, max(need, self._room()))
             got = place.opened.read_into(place.offset, buffer[:wanted])
             decoded, (found,) = self._decode(buffer, [_span(place, 0, got)])
             yield from self._add(place, decoded, found, buffer[:got])
@@ -334,12 +337,18 @@ class Reader:
         self._sync(part, place)
         part.seen, part.state = place.opened.stat, place.state
 
+    def _room(self) -> int:
+        """Return how many bytes are read before they are decoded."""
+        return len(self.buffer) // _FIRST_SHARE if self.first else len(self.buffer)
+
     def _full(self) -> bool:
         """Tell whether the batch is to be written."""
+        if self.first:
+            return self.batch.points > 0
         return self.batch.points >= self.config.batch_points or self.batch.bytes >= _BATCH_BYTES
 
     def _take(self) -> Batch:
-        batch, self.batch = self.batch, Batch()
+        batch, self.batch, self.first = self.batch, Batch(), False
         return batch
 
 
