@@ -19,7 +19,7 @@ SQLITE_PAGE_BYTES = 16384
 """Measured: the knee of load speed over page size. Source: spec of the project's first measurements, docs/decisions."""
 
 
-_PLAIN_SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///([^?]+)")
+_PLAIN_SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///([^?%]+)")
 
 
 def sqlite_file(url: str) -> str | None:

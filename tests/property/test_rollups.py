@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.db import migrate, rollups
+from indexer.db import bulk, migrate, rollups
 from indexer.db.connection import Connection, Database, transaction
 from indexer.db.rollups import Rolled, Tails
 from tests.support import series
@@ -46,7 +46,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     made.dispose()
 
 
-def _commit(database: Database, writers: dict[int, Writer], states: dict[int, Rolled], tails: Tails | None) -> None:
+def _commit(
+    database: Database, writers: dict[int, Writer], states: dict[int, Rolled], tails: Tails | None, *, ahead: bool
+) -> None:
     batch = {tag_id: writer.take() for tag_id, writer in writers.items()}
     for tag_id, (_, _, reset) in batch.items():
         states[tag_id] = replace(states[tag_id], point_count=writers[tag_id].count, reset_step=reset)
@@ -56,6 +58,12 @@ def _commit(database: Database, writers: dict[int, Writer], states: dict[int, Ro
         if restarts:
             series.add_restarts(conn, restarts)
         touched = [states[tag_id] for tag_id, (added, _, reset) in batch.items() if added or reset is not None]
+        if ahead and tails is not None:  # as the indexer does it: what can be is folded before the transaction
+            found = rollups.fold_ahead(touched, rows, tails)
+            if len(found.buckets):
+                bulk.append(conn, "point_rollups", *rollups.columns_of(found.buckets))
+            states.update({tag.tag_id: tag for tag in found.tags})
+            touched = found.left
         for tag in rollups.fold(conn, touched, rows, tails):
             states[tag.tag_id] = tag
 
@@ -74,11 +82,11 @@ def _expected(conn: Connection, tag_id: int, count: int) -> tuple[int, int | Non
     return whole, points[whole - 1][0] if whole else None, series.rolled_up(points, BUCKET, FAN)
 
 
-@pytest.mark.parametrize("with_tails", [False, True])
+@pytest.mark.parametrize(("with_tails", "ahead"), [(False, False), (True, False), (True, True)])
 @settings(deadline=None, max_examples=100)
 @given(steps=history)
 def test_any_history_in_any_batches_gives_the_buckets_of_the_reference(
-    database: Database, with_tails: bool, steps: list[list[tuple[str, int, int, float, str]]]
+    database: Database, with_tails: bool, ahead: bool, steps: list[list[tuple[str, int, int, float, str]]]
 ) -> None:
     """However points, repeats, restarts and session starts are cut into batches, the buckets are the reference's."""
     with transaction(database) as conn:
@@ -97,8 +105,8 @@ def test_any_history_in_any_batches_gives_the_buckets_of_the_reference(
                 at[tag_id] += by
                 writers[tag_id].start(at[tag_id])
             else:
-                _commit(database, writers, states, tails)
-        _commit(database, writers, states, tails)
+                _commit(database, writers, states, tails, ahead=ahead)
+        _commit(database, writers, states, tails, ahead=ahead)
         with transaction(database) as conn:
             for tag_id in TAGS:
                 whole, last, buckets = _expected(conn, tag_id, writers[tag_id].count)
