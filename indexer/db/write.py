@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select,
 from sqlalchemy.engine import Row
 
 from indexer.config import Root as RootConfig
-from indexer.db import schema
+from indexer.db import blobs, schema
 from indexer.db.dialect import POSTGRESQL, insert_new, upsert
 from indexer.errors import Retry
 from indexer.text import key, short_key, store
@@ -288,7 +288,8 @@ def tags_above(conn: Connection, job_id: int, step: int) -> list[int]:
 
 
 def forget_tags(conn: Connection, job_id: int) -> None:
-    """Delete all points of a job with their tags, restarts, segments and rollups."""
+    """Delete all points of a job with their payloads, tags, restarts, segments and rollups."""
+    blobs.forget(conn, job_id)
     tags = select(TAG.c.id).where(TAG.c.job_id == job_id)
     conn.execute(delete(POINT).where(POINT.c.tag_id.in_(tags)))
     conn.execute(delete(ROLLUP).where(ROLLUP.c.tag_id.in_(tags)))

@@ -17,6 +17,7 @@ from indexer.config import Config
 from indexer.decode import frames
 from indexer.decode.reader import Decoder
 from indexer.errors import UnreadableFile
+from indexer.ingest import payloads
 from indexer.ingest.logdir import load_order
 from indexer.ingest.state import Job, Shard
 from indexer.ingest.tail import EDGE_BYTES, Opened, digest, open_shard
@@ -62,6 +63,7 @@ class Batch:
     parts: list[Part] = field(default_factory=list)  # in the order of their points
     points: int = 0
     bytes: int = 0
+    payload_bytes: int = 0  # in memory
     start: tuple[Job, Shard, int] | None = None  # a session start at this step follows the points
     finished: list[Job] = field(default_factory=list)  # all their shards are read as far as they can be
     replaced: list[tuple[Job, Shard]] = field(default_factory=list)  # another file took the name, with good records
@@ -312,6 +314,7 @@ class Reader:
             return
         part.points += last - first
         self.batch.points += last - first
+        self.batch.payload_bytes += payloads.size(decoded, first, last)
         pieces = self.batch.pieces
         if pieces and pieces[-1][0] is decoded and pieces[-1][2] == first:
             pieces[-1] = (decoded, pieces[-1][1], last)
@@ -336,7 +339,12 @@ class Reader:
 
     def _full(self) -> bool:
         """Tell whether the batch is to be written."""
-        return self.batch.points >= self.config.batch_points or self.batch.bytes >= _BATCH_BYTES
+        batch = self.batch
+        return (
+            batch.points >= self.config.batch_points
+            or batch.bytes >= _BATCH_BYTES
+            or batch.payload_bytes >= payloads.BATCH_BYTES
+        )
 
     def _take(self) -> Batch:
         batch, self.batch = self.batch, Batch()

@@ -1,0 +1,85 @@
+"""Payloads in and out of the tables, as plain SQL: rows go in many at once, in the transaction of their points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from indexer.db.dialect import POSTGRESQL
+from indexer.plugins import TABLES
+
+COLUMNS = (
+    "tag_id",
+    "step",
+    "seq",
+    "ordinal",
+    "kind",
+    "encoding",
+    "content_type",
+    "width",
+    "height",
+    "colorspace",
+    "dtype",
+    "shape",
+    "length",
+    "digest",
+    "facts",
+    "error",
+    "shard_id",
+    "offset",
+    "data",
+)
+KEY = ("tag_id", "step", "seq")
+_COUNT = """INSERT INTO blob_counts (tag_id, kind, count, errors, bytes) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (tag_id, kind) DO UPDATE SET count = blob_counts.count + excluded.count,
+    errors = blob_counts.errors + excluded.errors, bytes = blob_counts.bytes + excluded.bytes"""
+
+Rows = Sequence[tuple[Any, ...]]
+
+
+def add(conn: Connection, rows: Rows) -> None:
+    """Insert blobs, given by COLUMNS; a duplicate key is a bug and raises."""
+    _insert(conn, "blobs", COLUMNS, rows)
+
+
+def add_rows(conn: Connection, table: str, rows: Rows) -> None:
+    """Insert rows of a kind's own table: its key, then its columns."""
+    columns = next(known.columns for known in TABLES if known.name == table)
+    _insert(conn, table, (*KEY, *columns), rows)
+
+
+def count(conn: Connection, rows: Rows) -> None:
+    """Add to what tags have: (tag_id, kind, count, errors, bytes)."""
+    _run(conn, _COUNT, rows)
+
+
+def forget(conn: Connection, job_id: int) -> None:
+    """Delete all payloads of a job; before its tags are deleted."""
+    for table in ("blobs", *(known.name for known in TABLES)):
+        own = "SELECT id FROM tags WHERE job_id = ?"
+        _run(conn, f"DELETE FROM {table} WHERE tag_id IN ({own})", [(job_id,)])  # noqa: S608  # our own names
+
+
+def _insert(conn: Connection, table: str, columns: Iterable[str], rows: Rows) -> None:
+    if not rows:
+        return
+    names = ", ".join(f'"{name}"' for name in columns)  # one of them is a word of SQL
+    if conn.dialect.name == POSTGRESQL:
+        raw: Any = conn.connection.dbapi_connection
+        with raw.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        return
+    marks = ", ".join("?" * len(rows[0]))
+    _run(conn, f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)  # noqa: S608  # our own names
+
+
+def _run(conn: Connection, statement: str, rows: Rows) -> None:
+    """Execute a statement once a row, in the open transaction. The only place that knows the driver."""
+    if not rows:
+        return
+    if conn.dialect.name == POSTGRESQL:
+        statement = statement.replace("?", "%s")
+    conn.exec_driver_sql(statement, list(rows))

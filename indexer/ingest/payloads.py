@@ -1,0 +1,119 @@
+"""Payloads of a batch → rows: each gets the number its point got, and goes into the points' transaction."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection
+
+from indexer.db import blobs
+from indexer.types import Blob, Decoded, Rows
+
+BATCH_BYTES = 16 * 2**20
+"""Payloads of this size end a batch, so that memory is bounded whatever they are."""
+_OVERHEAD_BYTES = 500  # of a payload in memory, beside its data
+
+_point = attrgetter("point")
+Piece = tuple[Decoded, int, int]
+
+
+def size(decoded: Decoded, first: int, last: int) -> int:
+    """Return the bytes in memory that the payloads of points first to last take."""
+    return sum(len(blob.data or b"") + _OVERHEAD_BYTES for blob in _between(decoded, first, last))
+
+
+def _between(decoded: Decoded, first: int, last: int) -> Sequence[Blob]:
+    found = decoded.payloads
+    if not found:
+        return found
+    return found[bisect_left(found, first, key=_point) : bisect_left(found, last, key=_point)]
+
+
+def _of(pieces: Sequence[Piece]) -> Iterator[tuple[int, Blob]]:
+    """Yield the payloads of a batch, each with the index of its point in the batch."""
+    start = 0
+    for decoded, first, last in pieces:
+        for blob in _between(decoded, first, last):
+            yield start + blob.point - first, blob
+        start += last - first
+
+
+def sequence(
+    tag: npt.NDArray[np.int64], step: npt.NDArray[np.int64], rows: Rows, ids: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int32]:
+    """Return the seq of each point of the tags `ids`, in load order.
+
+    tag, step: of these points, in load order.  rows: of the whole batch, numbered and sorted by (tag_id, step, seq).
+    Points of one tag and step have ascending seq in load order, for an equal step is one that failed to increase. So
+    sorting by (tag, step), equal ones as they are, gives the order of the rows.
+    """
+    out = np.empty(len(tag), np.int32)
+    out[np.lexsort((step, tag))] = rows.seq[np.isin(rows.tag_id, ids)]
+    return out
+
+
+def store(
+    conn: Connection, pieces: Sequence[Piece], rows: Rows, tag_ids: Mapping[int, int], shards: Sequence[tuple[int, int]]
+) -> None:
+    """Write the payloads of a batch.
+
+    rows: its points, numbered and sorted.  tag_ids: by series number.  shards: id and number of points, in load order.
+    """
+    found = list(_of(pieces))
+    if not found:
+        return
+    series = np.concatenate([decoded.series[first:last] for decoded, first, last in pieces])
+    steps = np.concatenate([decoded.step[first:last] for decoded, first, last in pieces])
+    own = np.unique(series[[index for index, _ in found]])
+    at = np.flatnonzero(np.isin(series, own))
+    ids = np.zeros(int(own[-1]) + 1, np.int64)
+    ids[own] = [tag_ids[number] for number in own.tolist()]
+    numbers = sequence(ids[series[at]], steps[at], rows, ids[own])
+    places = np.searchsorted(at, [index for index, _ in found])
+    ends = np.cumsum([points for _, points in shards])
+    shard_of = np.searchsorted(ends, [index for index, _ in found], side="right").tolist()
+    out: list[tuple[Any, ...]] = []
+    more: dict[str, list[tuple[Any, ...]]] = {}
+    counts: dict[tuple[int, str], list[int]] = {}
+    for (index, blob), place, shard in zip(found, places.tolist(), shard_of, strict=True):
+        key = (int(ids[series[index]]), int(steps[index]), int(numbers[place]))
+        out.append(_row(key, blob, shards[shard][0]))
+        for table, table_rows in (blob.rows or {}).items():
+            more.setdefault(table, []).extend((*key, *row) for row in table_rows)
+        count = counts.setdefault((key[0], blob.kind), [0, 0, 0])
+        count[0] += 1
+        count[1] += blob.error is not None
+        count[2] += blob.length
+    blobs.add(conn, out)
+    for table, table_rows in more.items():
+        blobs.add_rows(conn, table, table_rows)
+    blobs.count(conn, [(*key, *count) for key, count in sorted(counts.items())])
+
+
+def _row(key: tuple[int, int, int], blob: Blob, shard: int) -> tuple[Any, ...]:
+    """Return the values of blobs.COLUMNS."""
+    return (
+        *key,
+        blob.ordinal,
+        blob.kind,
+        blob.encoding,
+        blob.content_type,
+        blob.width,
+        blob.height,
+        blob.colorspace,
+        blob.dtype,
+        None if blob.shape is None else json.dumps(blob.shape),
+        blob.length,
+        blob.digest,
+        None if blob.facts is None else json.dumps(blob.facts),
+        blob.error,
+        None if blob.offset is None else shard,
+        blob.offset,
+        blob.data,
+    )
