@@ -10,8 +10,8 @@ import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -95,21 +95,22 @@ class Collector:
 
         record: the payload that holds the value.  offset: of its first byte in the file.
         """
-        written = b"" if value.message is None else value.message.SerializeToString()
-        for ordinal, blob in enumerate(plugins.decode(neutral(value, format_), plugin, written)):
-            blob.point, blob.ordinal = point, ordinal
-            self.finish(blob, record, offset)
-            blobs.append(blob)
+        made = plugins.decode(neutral(value, format_), plugin, lambda: _written(value))
+        self._add(blobs, point, made, record, offset)
 
     def number(self, blobs: list[Blob], point: int, plugin: str, value: float, *, double: bool) -> None:
         """Add the blob of a tensor of one float that the kernel read, in a series that is none of numbers."""
         data = struct.pack("<d" if double else "<f", value)
-        for ordinal, blob in enumerate(plugins.decode(Array("float64" if double else "float32", (), data), plugin)):
+        made = plugins.decode(Array("float64" if double else "float32", (), data), plugin, lambda: data)
+        self._add(blobs, point, made, data, 0)
+
+    def _add(self, blobs: list[Blob], point: int, made: Sequence[Blob], record: Any, offset: int) -> None:
+        for ordinal, blob in enumerate(made):
             blob.point, blob.ordinal = point, ordinal
-            self.finish(blob, b"", 0)
+            self._finish(blob, record, offset)
             blobs.append(blob)
 
-    def finish(self, blob: Blob, record: Any, offset: int) -> None:
+    def _finish(self, blob: Blob, record: Any, offset: int) -> None:
         """Compress, or refer to, the data of a blob."""
         data = blob.data or b""
         blob.length, blob.digest = len(data), hashlib.sha256(data).digest()
@@ -127,15 +128,20 @@ class Collector:
                 blob.encoding, blob.data = "zlib", packed
 
 
+def _written(value: Value) -> bytes:
+    """Return the field that holds a value, serialized."""
+    if value.message is None:
+        return value.data
+    what = getattr(value.message, value.kind)
+    return what if isinstance(what, bytes) else cast("bytes", what.SerializeToString())
+
+
 def neutral(value: Value, format_: Format) -> Neutral:
     """Return what a value holds, without protobuf."""
-    if value.message is None:
-        return Message(value.kind, value.data)
-    convert = _CONVERSIONS[format_].get(value.kind)
+    convert = None if value.message is None else _CONVERSIONS[format_].get(value.kind)
     if convert is not None:
         return convert(value.message)
-    what = getattr(value.message, value.kind)
-    return Message(value.kind, what if isinstance(what, bytes) else what.SerializeToString())
+    return Message(value.kind, _written(value))
 
 
 # MindSpore ------------------------------------------------------------------------------------------------------------

@@ -6,23 +6,23 @@ registers itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from indexer.payload import Kind, Neutral, Unreadable
-from indexer.plugins import image, message
+from indexer.plugins import audio, histogram, image, message, tensor, text
 from indexer.types import Blob
 
-KINDS: tuple[Kind, ...] = (image.KIND, message.KIND)
+KINDS: tuple[Kind, ...] = (image.KIND, histogram.KIND, text.KIND, audio.KIND, tensor.KIND, message.KIND)
 """In the order in which they are asked: a kind of some plugins before one that takes all of a type."""
 
 BY_NAME = {kind.name: kind for kind in KINDS}
 TABLES = tuple(table for kind in KINDS for table in kind.tables)
 
 
-def decode(value: Neutral, plugin: str, written: bytes | None = None) -> Sequence[Blob]:
+def decode(value: Neutral, plugin: str, written: Callable[[], bytes]) -> Sequence[Blob]:
     """Return the blobs of `value` in a series of `plugin`; what cannot be decoded becomes one with an error.
 
-    written: the value's bytes for that case, where it is no Unreadable itself.
+    written: returns the value's bytes in the file, for that case.
     """
     if isinstance(value, Unreadable):
         return [Blob(value.kind, value.data, error=value.reason)]
@@ -30,8 +30,8 @@ def decode(value: Neutral, plugin: str, written: bytes | None = None) -> Sequenc
         if kind.accepts(value, plugin):
             try:
                 blobs = kind.decode(value)
-            except ValueError as e:
-                return [Blob(kind.name, written or b"", error=str(e))]
+            except Exception as e:  # one payload must not stop the rest, whatever is wrong with it
+                return [Blob(kind.name, written(), error=str(e) if isinstance(e, ValueError) else repr(e))]
             if blobs is not None:
                 return blobs
-    return [Blob(message.KIND.name, written or b"")]
+    raise AssertionError(f"no kind takes all of {type(value).__name__}")
