@@ -47,6 +47,8 @@ def decode(value: Buckets | Array) -> list[Blob] | None:
     if value.last_limit is not None and value.last_limit != value.max:
         facts["last_limit"] = _plain(value.last_limit)
     row = _statistics(value, k)
+    if value.widths and value.count is not None and value.count != sum(x or 0 for x in (row[1], *row[-3:])):
+        facts["recorded_count"] = value.count
     return [
         Blob(
             "histogram",
@@ -105,7 +107,7 @@ def _sums(found: Sequence[Bucket]) -> tuple[float, float, float, float, float]:
 def _spread(count: float, total: float, squares: float) -> float:
     """Return the standard deviation; NaN where floats do not hold it."""
     variance = squares / count - (total / count) * (total / count)
-    return math.sqrt(variance) if variance > 0 else variance * 0.0
+    return variance if math.isnan(variance) else math.sqrt(max(variance, 0.0))  # rounding may make it negative
 
 
 def _known(x: float | None) -> float | None:
@@ -219,6 +221,7 @@ KIND = Kind(
     decode=decode,
     metadata={
         "columns": {"type": "string", "description": "Of the payload: left,right,count or left,width,count."},
+        "recorded_count": {"type": "number", "description": "What the record says, where the buckets say otherwise."},
         "last_limit": {"description": "Right edge of the last bucket as written; the payload has the maximum there."},
     },
     describe=describe,

@@ -51,11 +51,12 @@ def decode(value: Array | Strings) -> list[Blob]:
         data = b"".join(_LENGTH.pack(len(item)) + item for item in value.items)
         given = len(value.items)
         error = _fits(value.shape, given, short=True)
-        return [Blob("tensor", data, dtype=STRING, shape=value.shape, error=error, packs=True)]
-    facts = shown(declared=value.declared) or None
-    whole, rest = divmod(len(value.data), SIZES[value.dtype])
-    error = f"{rest} bytes more than whole elements" if rest else _fits(value.shape, whole, short=value.short)
-    rows = None if error else _statistics(value, whole)
+        facts = shown(elements=None if error else _abbreviated(value.shape, given)) or None
+        return [Blob("tensor", data, dtype=STRING, shape=value.shape, facts=facts, error=error, packs=True)]
+    given, rest = divmod(len(value.data), SIZES[value.dtype])
+    error = f"{rest} bytes more than whole elements" if rest else _fits(value.shape, given, short=value.short)
+    facts = shown(declared=value.declared, elements=None if error else _abbreviated(value.shape, given)) or None
+    rows = None if error else _statistics(value, given)
     return [
         Blob(
             "tensor", value.data, dtype=value.dtype, shape=value.shape, facts=facts, error=error, packs=True, rows=rows
@@ -70,6 +71,11 @@ def _fits(shape: tuple[int, ...], given: int, *, short: bool) -> str | None:
     if given == wanted or (short and given < wanted):
         return None
     return f"{given} elements for a shape of {wanted}"
+
+
+def _abbreviated(shape: tuple[int, ...], given: int) -> int | None:
+    """Return how many elements there are, where they are fewer than the shape has."""
+    return given if given < math.prod(shape) else None
 
 
 def _statistics(value: Array, given: int) -> dict[str, list[tuple[Any, ...]]] | None:
@@ -165,11 +171,11 @@ def sliced(stored: Stored, dims: str | None) -> npt.NDArray[Any]:
             parts.append(int(index))
         else:
             parts.append(slice(*(None if end is None else int(end) for end in (match["first"], match["last"]))))
-    part: npt.NDArray[Any] = np_asarray(found[tuple(parts)])
+    part: npt.NDArray[Any] = _as_array(found[tuple(parts)])
     return part
 
 
-def np_asarray(found: Any) -> npt.NDArray[Any]:
+def _as_array(found: Any) -> npt.NDArray[Any]:
     """Return an element, or an array, as an array."""
     import numpy as np
 
@@ -227,7 +233,7 @@ def npy(stored: Stored, options: Options) -> Form:
     if stored.dtype == STRING:
         raise ValueError("of byte strings cannot be had as npy")
     out = io.BytesIO()
-    np.save(out, np.ascontiguousarray(sliced(stored, dims if isinstance(dims, str) else None)), allow_pickle=False)
+    np.save(out, np.asarray(sliced(stored, dims if isinstance(dims, str) else None), order="C"), allow_pickle=False)
     return Form(out.getvalue(), "application/octet-stream", "npy")
 
 
@@ -257,6 +263,10 @@ KIND = Kind(
             "description": "Of the stored elements, numpy's name; `string`: each a 64-bit length and its bytes.",
         },
         "shape": {"type": "array", "items": {"type": "integer"}, "description": "Its dimensions."},
+        "elements": {
+            "type": "integer",
+            "description": "How many are stored, where the shape has more: the last one stands for the rest.",
+        },
         "declared": {"type": "string", "description": "The type as the writer names it, where its elements differ."},
     },
     describe=describe,
