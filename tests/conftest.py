@@ -17,6 +17,11 @@ DATA = Path(__file__).parent / "data"
 Backend = Literal["sqlite", "postgresql"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what this suite knows beside pytest's own options."""
+    parser.addoption("--update-golden", action="store_true", help="write golden answers anew; look at the difference")
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """One PostgreSQL server for the whole session."""

@@ -1,4 +1,4 @@
-"""Payloads in and out of the tables, as plain SQL: rows go in many at once, in the transaction of their points."""
+"""Payloads into the tables and out of them, as plain SQL: many rows at once, in the transaction of their points."""
 
 from __future__ import annotations
 
@@ -31,6 +31,21 @@ COLUMNS = (
     "offset",
     "data",
 )
+_TYPES = (
+    "int4",
+    "int8",
+    "int4",
+    "int4",
+    *("text",) * 3,
+    *("int4",) * 3,
+    "text",
+    "text",
+    "int8",
+    "bytea",
+    "text",
+    "text",
+)
+_BINARY = (*_TYPES, "int4", "int8", "bytea")  # of COLUMNS: bytes go as they are, not as text twice as long
 KEY = ("tag_id", "step", "seq")
 _COUNT = """INSERT INTO blob_counts (tag_id, kind, count, errors, bytes) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (tag_id, kind) DO UPDATE SET count = blob_counts.count + excluded.count,
@@ -41,7 +56,7 @@ Rows = Sequence[tuple[Any, ...]]
 
 def add(conn: Connection, rows: Rows) -> None:
     """Insert blobs, given by COLUMNS; a duplicate key is a bug and raises."""
-    _insert(conn, "blobs", COLUMNS, rows)
+    _insert(conn, "blobs", COLUMNS, rows, _BINARY)
 
 
 def add_rows(conn: Connection, table: str, rows: Rows) -> None:
@@ -62,13 +77,18 @@ def forget(conn: Connection, job_id: int) -> None:
         _run(conn, f"DELETE FROM {table} WHERE tag_id IN ({own})", [(job_id,)])  # noqa: S608  # our own names
 
 
-def _insert(conn: Connection, table: str, columns: Iterable[str], rows: Rows) -> None:
+def _insert(
+    conn: Connection, table: str, columns: Iterable[str], rows: Rows, types: Sequence[str] | None = None
+) -> None:
     if not rows:
         return
     names = ", ".join(f'"{name}"' for name in columns)  # one of them is a word of SQL
     if conn.dialect.name == POSTGRESQL:
         raw: Any = conn.connection.dbapi_connection
-        with raw.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+        binary = " BINARY" if types else ""
+        with raw.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN{binary}") as copy:
+            if types:
+                copy.set_types(types)
             for row in rows:
                 copy.write_row(row)
         return

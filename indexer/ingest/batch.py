@@ -126,6 +126,7 @@ class Reader:
         self.lock = lock  # of the decoder
         self.buffer = memoryview(bytearray(slice_bytes))
         self.fill = 0
+        self.reach = min(payloads.FIRST_BYTES, slice_bytes)  # bytes decoded at once, but for one record
         self.batch = Batch()
         self.waiting: list[tuple[_Place, Span]] = []  # small shards, whole in the buffer
         self.ending: list[Job] = []  # jobs whose last shard waits
@@ -204,7 +205,7 @@ class Reader:
             self.batch.unchanged.append((shard, opened.stat))
 
     def _small(self, place: _Place, left: int) -> Iterator[Batch]:
-        if self.fill + left > len(self.buffer):
+        if self.fill + left > (self.reach if self.fill else len(self.buffer)):
             yield from self._drain()
         got = place.opened.read_into(place.offset, self.buffer[self.fill : self.fill + left])
         self.waiting.append((place, _span(place, self.fill, self.fill + got)))
@@ -216,7 +217,7 @@ class Reader:
             buffer = self.buffer
             if need > len(buffer):
                 buffer = memoryview(bytearray(need))  # for one record, not above max_record_bytes
-            wanted = min(size - place.offset, len(buffer))
+            wanted = min(size - place.offset, len(buffer), max(need, self.reach))
             got = place.opened.read_into(place.offset, buffer[:wanted])
             decoded, (found,) = self._decode(buffer, [_span(place, 0, got)])
             yield from self._add(place, decoded, found, buffer[:got])
@@ -258,6 +259,7 @@ class Reader:
     def _decode(self, buffer: memoryview, spans: Sequence[Span]) -> tuple[Decoded, list[Slice]]:
         with self.lock:
             decoded = self.decoder.decode(buffer, spans)
+        self.reach = payloads.reach(decoded, sum(span.stop - span.start for span in spans), len(self.buffer))
         return decoded, decoded.slices
 
     def _add(self, place: _Place, decoded: Decoded, found: Slice, data: memoryview) -> Iterator[Batch]:

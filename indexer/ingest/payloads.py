@@ -19,6 +19,10 @@ BATCH_BYTES = 16 * 2**20
 """Payloads of this size end a batch, so that memory is bounded whatever they are."""
 _OVERHEAD_BYTES = 500  # of a payload in memory, beside its data
 
+FIRST_BYTES = 2**20
+"""Read of files before it is known how much payloads take in memory."""
+_LEAST_BYTES = 2**16
+
 _point = attrgetter("point")
 Piece = tuple[Decoded, int, int]
 
@@ -26,6 +30,12 @@ Piece = tuple[Decoded, int, int]
 def size(decoded: Decoded, first: int, last: int) -> int:
     """Return the bytes in memory that the payloads of points first to last take."""
     return sum(len(blob.data or b"") + _OVERHEAD_BYTES for blob in _between(decoded, first, last))
+
+
+def reach(decoded: Decoded, read: int, most: int) -> int:
+    """Return how many bytes to read at once after `read` bytes gave `decoded`: in memory small payloads are larger."""
+    taken = size(decoded, 0, len(decoded.step))
+    return most if taken <= read else max(_LEAST_BYTES, min(most, read * BATCH_BYTES // taken))
 
 
 def _between(decoded: Decoded, first: int, last: int) -> Sequence[Blob]:

@@ -82,12 +82,14 @@ def plain(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in item.items() if name not in {"job", "url"}} for item in items]
 
 
-def test_answers_are_those_of_the_golden_file(samples: Api) -> None:
+def test_answers_are_those_of_the_golden_file(samples: Api, request: pytest.FixtureRequest) -> None:
     """Each kind's list, over MindSpore's and TensorBoard's files, with its options."""
     found = [
         {"path": path, "parameters": wanted, "items": plain(samples.get(path, wanted)["items"])}
         for path, wanted in REQUESTS
     ]
+    if request.config.getoption("--update-golden"):
+        GOLDEN.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     assert json.loads(GOLDEN.read_text(encoding="utf-8")) == json.loads(json.dumps(found))
 
 
