@@ -216,6 +216,8 @@ def _opened(conn: Connection, row: blobs.BlobRow) -> BinaryIO:
     if where is None:
         raise gone
     try:
+        if not where.path.is_file():  # a pipe would make us wait
+            raise gone
         file = where.path.open("rb")
     except (OSError, ValueError) as e:
         raise gone from e

@@ -79,7 +79,7 @@ def overview(conn: Connection) -> Overview:
 
 def _bad_payloads(conn: Connection) -> dict[int, int]:
     """Return how many payloads of each job could not be decoded; none where the schema has no payloads yet."""
-    if not inspect(conn).has_table(COUNT.name):
+    if not inspect(conn).has_table(BlobCount.__tablename__):
         return {}
     errors = cast(func.sum(COUNT.c.errors), BigInteger)
     query = select(TAG.c.job_id, errors).join_from(COUNT, TAG, TAG.c.id == COUNT.c.tag_id).where(COUNT.c.errors > 0)

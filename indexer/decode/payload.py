@@ -168,7 +168,7 @@ def _mindspore_tensor(message: Any) -> Neutral:
 
 def _mindspore_histogram(message: Any) -> Neutral:
     histogram = message.histogram
-    rows = [number for b in histogram.buckets for number in (b.left, b.width, float(b.count))]
+    rows = [number for b in histogram.buckets for number in (b.left, b.width, b.count)]
     return Buckets(
         _bytes(rows, "float64"),
         widths=True,
@@ -195,19 +195,17 @@ def _tensorboard_audio(message: Any) -> Neutral:
 def _tensorboard_histogram(message: Any) -> Neutral:
     """Buckets from min over the inner limits to max, as TensorBoard's own conversion makes them."""
     histogram = message.histo
-    limits, counts = histogram.bucket_limit, histogram.bucket
+    limits, counts = list(histogram.bucket_limit), list(histogram.bucket)
     k = len(counts)
     if len(limits) != k:
         reason = f"{k} counts for {len(limits)} bucket limits"
         return Unreadable("histogram", histogram.SerializeToString(), reason)
-    rows = np.empty((k, 3), "<f8")
-    if k:
-        edges = np.array(array("d", limits))
-        rows[0, 0], rows[1:, 0] = histogram.min, edges[:-1]
-        rows[-1, 1], rows[:-1, 1] = histogram.max, edges[:-1]
-        rows[:, 2] = array("d", counts)
+    rows = [0.0] * (3 * k)
+    rows[0::3] = [histogram.min, *limits[:-1]][:k]
+    rows[1::3] = [*limits[:-1], histogram.max][:k]
+    rows[2::3] = counts
     return Buckets(
-        rows.tobytes(),
+        _bytes(rows, "float64"),
         widths=False,
         count=histogram.num,
         min=histogram.min,

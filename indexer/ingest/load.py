@@ -111,10 +111,8 @@ class Loader:
             series = self.decoder.series
             new = [t for t in tags if not t.stored]
             write.add_tags(conn, _STATISTICS + _IDENTITY, [_statistics(t) + _identity(series[t.number]) for t in new])
-            tag_ids = {t.number: t.id for t in tags}
-            payloads.store(
-                conn, batch.pieces, arranged.rows, tag_ids, [(part.shard.id, part.points) for part in batch.parts]
-            )
+            sizes = [(part.shard.id, part.points) for part in batch.parts]
+            payloads.store(conn, batch.pieces, arranged.rows, tags, sizes)
             write.add_restarts(conn, [_restart_row(*r) for r in arranged.restarts])
             self._fold(conn, arranged, tags)  # it looks at restarts
             write.update_tags(conn, _STATISTICS, [_statistics(t) for t in tags if t.stored or t.rolled_count])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection
 
 from indexer.db import blobs
+from indexer.ingest.sequence import TagState
 from indexer.types import Blob, Decoded, Rows
 
 BATCH_BYTES = 16 * 2**20
@@ -69,17 +71,18 @@ def sequence(
 
 
 def store(
-    conn: Connection, pieces: Sequence[Piece], rows: Rows, tag_ids: Mapping[int, int], shards: Sequence[tuple[int, int]]
+    conn: Connection, pieces: Sequence[Piece], rows: Rows, tags: Sequence[TagState], shards: Sequence[tuple[int, int]]
 ) -> None:
     """Write the payloads of a batch.
 
-    rows: its points, numbered and sorted.  tag_ids: by series number.  shards: id and number of points, in load order.
+    rows: its points, numbered and sorted.  tags: those of its points.  shards: id and number of points, in load order.
     """
     found = list(_of(pieces))
     if not found:
         return
     series = np.concatenate([decoded.series[first:last] for decoded, first, last in pieces])
     steps = np.concatenate([decoded.step[first:last] for decoded, first, last in pieces])
+    tag_ids = {tag.number: tag.id for tag in tags}
     own = np.unique(series[[index for index, _ in found]])
     at = np.flatnonzero(np.isin(series, own))
     ids = np.zeros(int(own[-1]) + 1, np.int64)
@@ -106,6 +109,9 @@ def store(
     blobs.count(conn, [(*key, *count) for key, count in sorted(counts.items())])
 
 
+_json = lru_cache(maxsize=1_000)(json.dumps)  # of shapes: most are alike
+
+
 def _row(key: tuple[int, int, int], blob: Blob, shard: int) -> tuple[Any, ...]:
     """Return the values of blobs.COLUMNS."""
     return (
@@ -118,7 +124,7 @@ def _row(key: tuple[int, int, int], blob: Blob, shard: int) -> tuple[Any, ...]:
         blob.height,
         blob.colorspace,
         blob.dtype,
-        None if blob.shape is None else json.dumps(blob.shape),
+        None if blob.shape is None else _json(blob.shape),
         blob.length,
         blob.digest,
         None if blob.facts is None else json.dumps(blob.facts),

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -299,6 +300,9 @@ def test_a_long_payload_is_read_from_its_file(mine: tuple[Api, Path]) -> None:
             assert 404 == api.request(item["url"] + query).status_code
     path.unlink()
     assert "file is not what it was" in api.request(item["url"]).text
+    os.mkfifo(path)
+    assert 404 == api.request(item["url"]).status_code
+    path.unlink()
     path.write_bytes(whole)
     assert 200 == api.request(item["url"]).status_code
 
