@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.types import MAX_RECORD_BYTES
+from indexer.types import MAX_BLOB_BYTES, MAX_RECORD_BYTES
 
 DEFAULT_URL = "sqlite:///summarydb.db"
 
@@ -31,6 +31,7 @@ class Config:
     batch_points: int = 200_000  # of a transaction, and some more: many would keep small appends waiting
     slice_bytes: int = 16 * 2**20  # read at once
     max_record_bytes: int = MAX_RECORD_BYTES
+    max_blob_bytes: int = MAX_BLOB_BYTES  # a longer payload stays in its file
     kernel: bool = True  # compiled decode where numba is there
     host: str = "127.0.0.1"
     port: int = 8080  # 0: any free one

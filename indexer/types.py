@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, NewType
+from typing import TYPE_CHECKING, Any, NewType
 
 if TYPE_CHECKING:  # the web and the command line use these words too, and numpy costs them 0.1 s to import
     import numpy as np
@@ -20,6 +20,9 @@ MAX_PROTOBUF_BYTES = 2**31 - 1
 
 MAX_RECORD_BYTES = 500_000_000
 """Default of `max_record_bytes`: a longer record is skipped and reported. Unit: bytes."""
+
+MAX_BLOB_BYTES = 64 * 2**20
+"""Default of `max_blob_bytes`: a longer payload stays in its file and the database refers to it. Unit: bytes."""
 
 
 class CacheStatus(StrEnum):
@@ -178,6 +181,7 @@ class Decoded:
     slices: list[Slice]  # one a span
     lengths: dict[int, int]  # series number → longest blob sequence seen
     not_numbers: npt.NDArray[np.bool_]  # True where `value` is NaN because the point is no number
+    payloads: list[Blob] = field(default_factory=list)  # of points that are no numbers, in the order of the points
 
 
 @dataclass(slots=True)
@@ -192,3 +196,27 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.tag_id)
+
+
+@dataclass(slots=True)
+class Blob:
+    """One payload of a point that is no number: a row of `blobs`. What a kind leaves out is none of its business."""
+
+    kind: str  # Kind.name
+    data: bytes | None  # None: it stays in its file
+    content_type: str = "application/octet-stream"
+    width: int | None = None  # pixels
+    height: int | None = None
+    colorspace: int | None = None
+    dtype: str | None = None
+    shape: tuple[int, ...] | None = None
+    facts: dict[str, Any] | None = None  # of its kind, for JSON
+    error: str | None = None  # why it could not be decoded; then `data` is what the file holds
+    packs: bool = False  # compressing it may pay
+    rows: dict[str, list[tuple[Any, ...]]] | None = None  # of the kind's own tables, without the point's key
+    ordinal: int = 0  # within its point
+    point: int = 0  # index into the columns it came with
+    encoding: str = "raw"  # of `data`: raw, zlib; ref: none, it is in the file
+    length: int = 0  # bytes, decoded
+    digest: bytes = b""  # SHA-256 of the decoded bytes
+    offset: int | None = None  # in the file, of a ref

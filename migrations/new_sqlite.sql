@@ -238,3 +238,89 @@ ALTER TABLE tags ADD COLUMN rolled_count BIGINT DEFAULT 0 NOT NULL;
 ALTER TABLE tags ADD COLUMN rolled_step BIGINT;
 
 UPDATE summarydb_version SET version_num='0002' WHERE summarydb_version.version_num = '0001';
+
+CREATE TABLE blobs (
+    tag_id INTEGER NOT NULL,
+    step BIGINT NOT NULL,
+    seq INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    encoding TEXT NOT NULL,
+    content_type TEXT NOT NULL,
+    width INTEGER,
+    height INTEGER,
+    colorspace INTEGER,
+    dtype TEXT,
+    shape TEXT,
+    length BIGINT NOT NULL,
+    digest BLOB NOT NULL,
+    facts TEXT,
+    error TEXT,
+    shard_id INTEGER,
+    "offset" BIGINT,
+    data BLOB,
+    CONSTRAINT pk_blobs PRIMARY KEY (tag_id, step, seq, ordinal),
+    CONSTRAINT ck_blobs_encoding CHECK (encoding IN ('raw', 'zlib', 'zstd', 'ref'))
+);
+
+CREATE TABLE blob_counts (
+    tag_id INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    count BIGINT NOT NULL,
+    errors BIGINT NOT NULL,
+    bytes BIGINT NOT NULL,
+    CONSTRAINT pk_blob_counts PRIMARY KEY (tag_id, kind),
+    CONSTRAINT fk_blob_counts_tag_id_tags FOREIGN KEY(tag_id) REFERENCES tags (id) ON DELETE CASCADE
+);
+
+CREATE TABLE histogram_stats (
+    tag_id INTEGER NOT NULL,
+    step BIGINT NOT NULL,
+    seq INTEGER NOT NULL,
+    buckets INTEGER NOT NULL,
+    count DOUBLE,
+    min DOUBLE,
+    max DOUBLE,
+    sum DOUBLE,
+    sum_squares DOUBLE,
+    mean DOUBLE,
+    stddev DOUBLE,
+    nan_count BIGINT,
+    pos_inf_count BIGINT,
+    neg_inf_count BIGINT,
+    CONSTRAINT pk_histogram_stats PRIMARY KEY (tag_id, step, seq)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE tensor_stats (
+    tag_id INTEGER NOT NULL,
+    step BIGINT NOT NULL,
+    seq INTEGER NOT NULL,
+    count BIGINT NOT NULL,
+    min DOUBLE,
+    max DOUBLE,
+    mean DOUBLE,
+    stddev DOUBLE,
+    nan_count BIGINT NOT NULL,
+    pos_inf_count BIGINT NOT NULL,
+    neg_inf_count BIGINT NOT NULL,
+    CONSTRAINT pk_tensor_stats PRIMARY KEY (tag_id, step, seq)
+)
+ WITHOUT ROWID;
+
+CREATE VIEW v_histograms AS
+        SELECT j.train_id AS job, t.name AS tag, b.step, p.wall_time, b.count, b.min, b.max, b.mean, b.stddev, b.sum,
+               b.nan_count, b.pos_inf_count, b.neg_inf_count, b.buckets, t.job_id, b.tag_id, b.seq
+        FROM jobs j JOIN tags t ON t.job_id = j.id JOIN histogram_stats b ON b.tag_id = t.id
+        JOIN tensor_points p ON p.tag_id = b.tag_id AND p.step = b.step AND p.seq = b.seq WHERE NOT EXISTS (SELECT 1 FROM restarts r WHERE r.tag_id = b.tag_id AND r.seq > b.seq AND r.step <= b.step
+    AND r.cause IN ('new_file', 'session_start'));
+
+CREATE VIEW v_texts AS
+        SELECT j.train_id AS job, t.name AS tag, b.step, b.ordinal, p.wall_time, CAST(b.data AS TEXT) AS text,
+               t.job_id, b.tag_id, b.seq
+        FROM jobs j JOIN tags t ON t.job_id = j.id JOIN blobs b ON b.tag_id = t.id
+        JOIN tensor_points p ON p.tag_id = b.tag_id AND p.step = b.step AND p.seq = b.seq
+        WHERE b.kind = 'text' AND b.encoding = 'raw' AND b.error IS NULL AND NOT EXISTS (SELECT 1 FROM restarts r WHERE r.tag_id = b.tag_id AND r.seq > b.seq AND r.step <= b.step
+    AND r.cause IN ('new_file', 'session_start'));
+
+UPDATE summarydb_version SET version_num='0003' WHERE summarydb_version.version_num = '0002';

@@ -298,6 +298,9 @@ SETTINGS = (
     Setting("batch-points", _whole(1), "N", "Points from which on a transaction ends."),
     Setting("slice-bytes", _whole(4096), "BYTES", "Bytes read from a file at once."),
     Setting("max-record-bytes", _whole(1, MAX_PROTOBUF_BYTES), "BYTES", "A longer record is skipped and reported."),
+    Setting(
+        "max-blob-bytes", _whole(0, MAX_PROTOBUF_BYTES), "BYTES", "A longer payload stays in its file, referred to."
+    ),
     Setting("kernel", _switch, None, "Decode with the compiled kernel; the plain path gives the same rows, slowly."),
     Setting("host", _text, "HOST", "Address to serve on."),
     Setting("port", _whole(0, 65535), "PORT", "Port to serve on; 0: any free one."),

@@ -70,6 +70,7 @@ def facts(found: Overview, *, database: str, schema: str, now: float) -> dict[st
                 "progress": _share(indexed, on_disk),
                 "bad_records": sum(job["bad_records"] for job in own),
                 "bad_bytes": sum(job["bad_bytes"] for job in own),
+                "bad_payloads": sum(job["bad_payloads"] for job in own),
             }
         )
     names = {root["id"]: root["name"] for root in roots}
@@ -138,6 +139,8 @@ def _cells(jobs: Iterable[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 def _remarks(job: dict[str, Any]) -> list[str]:
     remarks = [f"{job[state]} {state}" for state in ("torn", "dead") if job[state]]
+    if job["bad_payloads"]:
+        remarks.append(f"{job['bad_payloads']} payloads undecoded")
     if job["missing_since"] is not None:
         remarks.append(f"missing since {_when(job['missing_since'])}")
     if job["last_error"]:

@@ -25,6 +25,11 @@ def migrate_empty(url: str) -> None:
     database.dispose()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what this suite knows beside pytest's own options."""
+    parser.addoption("--update-golden", action="store_true", help="write golden answers anew; look at the difference")
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """One PostgreSQL server for the whole session."""

@@ -18,8 +18,9 @@ from indexer import log
 from indexer.config import Config
 from indexer.db.engine import read_only
 from indexer.errors import Deadline, Report, Retry, SummaryDBError, Wait
+from indexer.payload import Kind
 from indexer.version import __version__
-from webapi import openapi, queries, respond, v1
+from webapi import kinds, openapi, queries, respond, v1
 from webapi.errors import Malformed, Unknown
 from webapi.parameters import Parameter, Values, parse
 from webapi.v1 import Ask, Route, Site
@@ -148,6 +149,24 @@ def _mount_api(app: Flask, site: Site) -> None:
     mount(v1.JOBS, v1.jobs)
     mount(v1.SERIES, v1.series)
     mount(v1.POINTS, v1.points)
+
+    for route, kind in kinds.ROUTES.items():
+
+        def of_kind(site: Site, conn: Connection, values: Values, kind: Kind = kind) -> Response:
+            return kinds.page(site, conn, kind, values)
+
+        mount(route, of_kind)
+
+    @app.get(f"{v1.BASE}/blobs/<int:tag>/<int(signed=True):step>/<int:seq>/<int:ordinal>")
+    def blob(tag: int, step: int, seq: int, ordinal: int) -> Response:
+        """Answer with bytes, which only another payload at this address changes."""
+        values = values_of(kinds.BLOB)
+        with read_only(site.engine, seconds=site.config.query_seconds) as conn:
+            kind, row = kinds.found(conn, (tag, step, seq, ordinal))
+            mark = respond.entity_tag(request, site.version, row.digest, row.stored.content_type)
+            if request.if_none_match.contains_weak(mark):
+                return respond.tagged(Response(status=304), mark)
+            return respond.tagged(kinds.content(conn, kind, row, values), mark)
 
     @app.get(f"{v1.BASE}/jobs/<path:rest>")
     def job(rest: str) -> Response:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
+from indexer import payload
+from indexer.plugins import KINDS
 from indexer.types import CacheStatus, DataClass, Format, ShardKind, ShardState
+from webapi import kinds
 from webapi.parameters import MAX_REPEATS, Kind, Parameter
 from webapi.v1 import BASE, ROUTES, Route
 
@@ -77,6 +82,30 @@ _SERIES_NAMES = {
     "tag": _text("Name of the tag, as in the file."),
     "plugin": _text("Kind of data, as the writer's own viewer calls it."),
 }
+
+
+def _item(kind: payload.Kind) -> Schema:
+    """Return the schema of an item in the list of a kind, with the first of its examples."""
+    shown = json.dumps(kind.examples[0].shown) if kind.examples else ""
+    return _object(
+        {
+            **_SERIES_NAMES,
+            "step": _integer("Training step, signed 64-bit."),
+            "seq": _integer("How often the series went back before."),
+            "wall_time": _wall_time("When it was written."),
+            "ordinal": _integer("Number within its point: 0, 1, 2 ..."),
+            "content_type": _text("Of the bytes, as they themselves say."),
+            "bytes": _integer("How many."),
+            "sha256": _text("Of the bytes, hexadecimal."),
+            "stored": _text("`file`: too long for the database, read from its file.", enum=["database", "file"]),
+            "error": _nullable(_text("Why it could not be decoded; the bytes are those in the file then.")),
+            "metadata": _object(dict(kind.metadata), "What is known of it, as far as it is.", kind.metadata),
+            "url": _text("Path of its bytes."),
+            **{name: dict(schema) for name, schema in kind.fields.items()},
+        },
+        f"One of {kind.title.lower()}." + (f" For instance: `{shown}`." if shown else ""),
+    )
+
 
 SCHEMAS: dict[str, Schema] = {
     "Problem": _object(
@@ -235,6 +264,8 @@ SCHEMAS: dict[str, Schema] = {
         },
         "A stored point.",
     ),
+    **{f"{kind.name}Item": _item(kind) for kind in KINDS},
+    **{f"{kind.name}Page": _page(f"{kind.name}Item") for kind in KINDS},
     "JobPage": _page("Job"),
     "FilePage": _page("File"),
     "TagPage": _page("Tag"),
@@ -256,7 +287,10 @@ def document(version: str) -> Schema:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": BASE}],
-        "paths": {route.path: {"get": _operation(route), "head": _head(route)} for route in ROUTES},
+        "paths": {
+            route.path: {"get": _operation(route), "head": _head(route)}
+            for route in (*ROUTES, *kinds.ROUTES, kinds.BLOB)
+        },
         "components": {
             "schemas": SCHEMAS,
             "responses": {
@@ -278,13 +312,13 @@ def _operation(route: Route) -> Schema:
         "summary": route.summary,
         "description": route.description,
         "parameters": [
-            *([_PATH_ID] if "{id}" in route.path else []),
+            *(_PATH[name] for name in re.findall(r"{(\w+)}", route.path)),
             *(_parameter(parameter) for parameter in route.parameters),
         ],
         "responses": {
             "200": {
                 "description": "The answer.",
-                "content": {"application/json": {"schema": _ref(route.answer)}},
+                "content": {"application/json": {"schema": _ref(route.answer)}} if route.answer else _BYTES,
             },
             **({"304": {"description": STATUSES[304]}} if route.conditional else {}),
             **{str(status): {"$ref": f"#/components/responses/{status}"} for status in errors},
@@ -302,13 +336,22 @@ def _head(route: Route) -> Schema:
     return operation | {"operationId": f"{route.name}-head", "responses": answers}
 
 
-_PATH_ID: Schema = {
-    "name": "id",
-    "in": "path",
-    "required": True,
-    "description": "A job's id, its train_id url-quoted (`.%2Fa%2Fb`), or `root:./a/b` where several roots have it.",
-    "schema": {"type": "string"},
+def _in_path(name: str, description: str, schema: Schema) -> Schema:
+    return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
+
+
+_PATH: dict[str, Schema] = {
+    "id": _in_path(
+        "id",
+        "A job's id, its train_id url-quoted (`.%2Fa%2Fb`), or `root:./a/b` where several roots have it.",
+        {"type": "string"},
+    ),
+    "tag": _in_path("tag", "Id of the tag.", {"type": "integer"}),
+    "step": _in_path("step", "Step of the point.", {"type": "integer", "format": "int64"}),
+    "seq": _in_path("seq", "Seq of the point.", {"type": "integer"}),
+    "ordinal": _in_path("ordinal", "Number of the payload within its point.", {"type": "integer"}),
 }
+_BYTES: Schema = {name: {"schema": {"type": "string", "format": "binary"}} for name in ("*/*",)}
 
 
 def _parameter(parameter: Parameter) -> Schema:

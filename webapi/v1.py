@@ -117,7 +117,8 @@ JOB_FILTERS = (
 )
 
 
-def _restarts(default: str) -> Parameter:
+def restarts(default: str) -> Parameter:
+    """Return the parameter that tells whether superseded points are shown."""
     return Parameter(
         "restarts",
         Kind.CHOICE,
@@ -187,7 +188,7 @@ SERIES = Route(
             "Adds a column `x` to draw over: the step, the wall_time, or seconds since the series' first wall_time.",
             choices=("step", "wall_time", "relative"),
         ),
-        _restarts("current"),
+        restarts("current"),
         LIMIT,
         AFTER,
     ),
@@ -199,7 +200,7 @@ POINTS = Route(
     "points",
     "Points",
     "Every raw point, by tag id, step and seq. A page may hold fewer items than `limit`: go on while there is `next`.",
-    (JOB, TAG, PLUGIN, FROM_STEP, TO_STEP, _restarts("all"), LIMIT, AFTER),
+    (JOB, TAG, PLUGIN, FROM_STEP, TO_STEP, restarts("all"), LIMIT, AFTER),
     "PointPage",
     (404,),
 )

@@ -1,4 +1,4 @@
-"""What a database holds, per indexer, root and job: four statements, whatever its size. Works on every past schema."""
+"""What a database holds, per indexer, root and job: a few statements, whatever its size. Works on every past schema."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, case, cast, func, select
+from sqlalchemy import BigInteger, Connection, case, cast, func, inspect, select
 
-from indexer.db.schema import Indexer, IndexState, Job, Root, Shard
+from indexer.db.schema import BlobCount, Indexer, IndexState, Job, Root, Shard, Tag
 
 STATE = IndexState.__table__
 INDEXER = Indexer.__table__
 ROOT = Root.__table__
 JOB = Job.__table__
 SHARD = Shard.__table__
+TAG = Tag.__table__
+COUNT = BlobCount.__table__
 
 Values = Mapping[str, Any]
 
@@ -65,13 +67,23 @@ def overview(conn: Connection) -> Overview:
     )
     state = conn.execute(select(STATE.c.change_counter, STATE.c.scanned_at)).mappings().first()
     indexers = select(INDEXER)
+    bad = _bad_payloads(conn)
     roots = select(ROOT.c.id, ROOT.c.name, ROOT.c.path).order_by(ROOT.c.id)
     return Overview(
         state=None if state is None else dict(state),
         indexers=[dict(row) for row in conn.execute(indexers.order_by(INDEXER.c.heartbeat.desc())).mappings()],
         roots=[dict(row) for row in conn.execute(roots).mappings()],
-        jobs=[dict(row) for row in conn.execute(jobs).mappings()],
+        jobs=[{**row, "bad_payloads": bad.get(row["id"], 0)} for row in conn.execute(jobs).mappings()],
     )
+
+
+def _bad_payloads(conn: Connection) -> dict[int, int]:
+    """Return how many payloads of each job could not be decoded; none where the schema has no payloads yet."""
+    if not inspect(conn).has_table(BlobCount.__tablename__):
+        return {}
+    errors = cast(func.sum(COUNT.c.errors), BigInteger)
+    query = select(TAG.c.job_id, errors).join_from(COUNT, TAG, TAG.c.id == COUNT.c.tag_id).where(COUNT.c.errors > 0)
+    return {row[0]: row[1] for row in conn.execute(query.group_by(TAG.c.job_id))}
 
 
 def _count(condition: Any) -> Any:

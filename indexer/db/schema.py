@@ -204,6 +204,85 @@ class PointRollup(Base):
     max_value: Mapped[float | None]
 
 
+class Blob(Base):
+    """One payload of a point that is no number. Several of one point have ordinals 0, 1, 2 ...
+
+    `data` comes last, so that reading the other columns does not touch it, and the table has rowids: rows are long.
+    """
+
+    __tablename__ = "blobs"
+    __table_args__ = (CheckConstraint("encoding IN ('raw', 'zlib', 'zstd', 'ref')", name="encoding"),)
+    tag_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    ordinal: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    kind: Mapped[str]  # of indexer.plugins
+    encoding: Mapped[str]  # of `data`: raw, zlib; ref: in the file, at `offset` of `shard_id`
+    content_type: Mapped[str]
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    colorspace: Mapped[int | None]
+    dtype: Mapped[str | None]
+    shape: Mapped[str | None]  # JSON, "[2, 3]"
+    length: Mapped[int] = mapped_column(BigInteger)  # bytes, decoded
+    digest: Mapped[bytes]  # SHA-256 of the decoded bytes
+    facts: Mapped[str | None]  # JSON object of its kind
+    error: Mapped[str | None]  # why it could not be decoded
+    shard_id: Mapped[int | None]  # of a ref
+    offset: Mapped[int | None] = mapped_column(BigInteger)  # bytes, in its file
+    data: Mapped[bytes | None]
+
+
+class BlobCount(Base):
+    """What blobs of a kind a tag has: lists and `status` need not count them."""
+
+    __tablename__ = "blob_counts"
+    tag_id: Mapped[int] = mapped_column(ForeignKey("tags.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)
+    errors: Mapped[int] = mapped_column(BigInteger)  # of them could not be decoded
+    bytes: Mapped[int] = mapped_column(BigInteger)  # decoded
+
+
+class HistogramStats(Base):
+    """What a histogram says in numbers. What the writer does not give is estimated from the buckets."""
+
+    __tablename__ = "histogram_stats"
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012
+    tag_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    buckets: Mapped[int]
+    count: Mapped[float | None]  # finite values
+    min: Mapped[float | None]
+    max: Mapped[float | None]
+    sum: Mapped[float | None]  # NULL where the writer gives none
+    sum_squares: Mapped[float | None]  # likewise
+    mean: Mapped[float | None]
+    stddev: Mapped[float | None]  # from the buckets where sum_squares is NULL
+    nan_count: Mapped[int | None] = mapped_column(BigInteger)
+    pos_inf_count: Mapped[int | None] = mapped_column(BigInteger)
+    neg_inf_count: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class TensorStats(Base):
+    """What a tensor of numbers says in numbers: over finite elements, as 64-bit floats."""
+
+    __tablename__ = "tensor_stats"
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012
+    tag_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    count: Mapped[int] = mapped_column(BigInteger)  # elements
+    min: Mapped[float | None]
+    max: Mapped[float | None]
+    mean: Mapped[float | None]
+    stddev: Mapped[float | None]
+    nan_count: Mapped[int] = mapped_column(BigInteger)
+    pos_inf_count: Mapped[int] = mapped_column(BigInteger)
+    neg_inf_count: Mapped[int] = mapped_column(BigInteger)
+
+
 class Restart(Base):
     """A tag that went back: its points with a smaller seq and a step of at least this one came before it."""
 

@@ -33,6 +33,7 @@ from indexer.decode.kernel import (
     ROOM,
     SPAN_WIDTH,
     STYLE_BARE,
+    STYLE_BARE_DOUBLE,
     STYLE_MINDSPORE,
     STYLE_NAMED,
     STYLE_SIMPLE,
@@ -249,8 +250,8 @@ def _ascii(buffer, at, stop):
 
 @_njit
 def _tensor(buffer, at, stop):
-    """Return the number in a rank-0 float or double tensor, and whether it is one."""
-    dtype = 0
+    """Return the number in a rank-0 float or double tensor, and its dtype, 0 where it is none."""
+    dtype = int64(0)
     shaped = False
     found = 0
     value = 0.0
@@ -259,21 +260,21 @@ def _tensor(buffer, at, stop):
         at += 1
         if tag == 0x08:  # dtype
             if dtype or at >= stop or buffer[at] > 2 or buffer[at] == 0:
-                return value, False
+                return value, int64(0)
             dtype = int64(buffer[at])
             at += 1
             continue
         first, end = _field(buffer, at, stop)
         if first < 0:
-            return value, False
+            return value, int64(0)
         at = end
         if tag == 0x12:  # tensor_shape: only the empty one
             if shaped or end != first:
-                return value, False
+                return value, int64(0)
             shaped = True
             continue
         if found:
-            return value, False
+            return value, int64(0)
         if end - first == 4 and (tag == 0x2A or tag == 0x22):  # float_val, tensor_content
             found = 1
             value = _f32(buffer, first)
@@ -281,8 +282,8 @@ def _tensor(buffer, at, stop):
             found = 2
             value = _f64(buffer, first)
         else:
-            return value, False
-    return value, found != 0 and found == dtype
+            return value, int64(0)
+    return value, dtype if found != 0 and found == dtype else int64(0)
 
 
 @_njit
@@ -415,7 +416,7 @@ def _values(
         meta_first = int64(-1)
         meta_end = int64(-1)
         numbers = 0
-        tensor = False
+        dtype = int64(0)  # of a tensor
         value = 0.0
         while first < end:
             tag = buffer[first]
@@ -442,9 +443,8 @@ def _values(
                 if numbers:
                     return declined
                 numbers = 1
-                tensor = True
-                value, good = _tensor(buffer, inner, inner_end)
-                if not good:
+                value, dtype = _tensor(buffer, inner, inner_end)
+                if not dtype:
                     return declined
             elif tag == 0x4A:  # metadata
                 if meta_first >= 0 or not _names_scalars(buffer, inner, inner_end):
@@ -459,8 +459,8 @@ def _values(
             style = STYLE_MINDSPORE
         elif meta_first >= 0:
             style = STYLE_NAMED
-        elif tensor:
-            style = STYLE_BARE
+        elif dtype:
+            style = STYLE_BARE if dtype == 1 else STYLE_BARE_DOUBLE
         else:
             style = STYLE_SIMPLE
         h = _hash(buffer, tag_first, tag_end, job, style)

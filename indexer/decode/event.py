@@ -25,6 +25,7 @@ class Value(NamedTuple):
     plugin: str  # what it names itself; empty: nothing, so its tag's first plugin, else what `kind` stands for
     kind: str  # the field that holds it; empty: none
     message: Any  # the dialect's own, which it is asked about later; None where `plugin` says all
+    data: bytes = b""  # what the field holds, where there is no message
 
 
 class Event(NamedTuple):

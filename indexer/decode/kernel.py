@@ -42,8 +42,9 @@ REFERENCE = 2  # not for the kernel
 KEY_WIDTH = 5
 STYLE_SIMPLE = 0  # simple_value without metadata
 STYLE_NAMED = 1  # metadata names plugin scalars
-STYLE_BARE = 2  # a tensor without metadata
+STYLE_BARE = 2  # a 32-bit tensor without metadata
 STYLE_MINDSPORE = 3
+STYLE_BARE_DOUBLE = 4  # a 64-bit tensor without metadata
 
 # Columns of `events`: kind, span, a, b, points before it, records of the span before it that needed no event.
 EVENT_WIDTH = 6

@@ -50,7 +50,7 @@ def read(payload: bytes | memoryview, file_name: str = "") -> Event:
             if kind:  # a value without content says nothing
                 values.append(Value(name, _PLUGINS[kind], kind, message))
     elif what == "graph_def":
-        values.append(Value(file_name, "graph", what, None))
+        values.append(Value(file_name, "graph", what, None, event.graph_def))
     return Event(event.wall_time, event.step, values, False)
 
 

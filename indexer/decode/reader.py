@@ -18,8 +18,11 @@ import numpy.typing as npt
 
 from indexer.decode import frames, kernel, mindspore, tensorboard
 from indexer.decode.event import BadRecord, Event, Value
+from indexer.decode.payload import Collector
 from indexer.types import (
+    MAX_BLOB_BYTES,
     MAX_RECORD_BYTES,
+    Blob,
     Damage,
     DataClass,
     Decoded,
@@ -52,6 +55,7 @@ class Points:
     value: list[float] = field(default_factory=list)
     not_number: list[bool] = field(default_factory=list)
     lengths: dict[int, int] = field(default_factory=dict)
+    payloads: list[Blob] = field(default_factory=list)  # of those that are no numbers
 
 
 class Decoder:
@@ -60,9 +64,12 @@ class Decoder:
     One thread at a time may use it.
     """
 
-    def __init__(self, *, kernel: bool = True, max_record_bytes: int = MAX_RECORD_BYTES) -> None:
+    def __init__(
+        self, *, kernel: bool = True, max_record_bytes: int = MAX_RECORD_BYTES, max_blob_bytes: int = MAX_BLOB_BYTES
+    ) -> None:
         self.series: list[Series] = []
         self.max_record_bytes = max_record_bytes
+        self.collector = Collector(max_blob_bytes)
         self._wants_kernel = kernel
         self._kernel: _Fast | None = None
         self._compiling: threading.Thread | None = None
@@ -151,10 +158,12 @@ class Decoder:
         slice_.records += 1
         see(slice_, event.wall_time)
         if event.values and span.kind is ShardKind.SUMMARY:
-            self._add(span.job, _DIALECTS[slice_.format], event, points)
+            self._add(span.job, slice_.format, event, points, payload, offset + frames.HEADER_BYTES)
 
-    def _add(self, job: int, dialect: ModuleType, event: Event, points: Points) -> None:
-        tags = self.tags(job)
+    def _add(
+        self, job: int, format_: Format, event: Event, points: Points, payload: bytes | memoryview, offset: int
+    ) -> None:
+        tags, dialect = self.tags(job), _DIALECTS[format_]
         for value in event.values:
             index = self.resolve(job, tags, dialect, value)
             series = self.series[index]
@@ -164,6 +173,9 @@ class Decoder:
             points.wall_time.append(event.wall_time)
             points.value.append(math.nan if number is None else number)
             points.not_number.append(number is None)
+            if number is None and (value.kind or value.message is None):
+                point = len(points.step) - 1
+                self.collector.collect(points.payloads, point, series.plugin, value, format_, payload, offset)
             if series.data_class is DataClass.BLOB_SEQUENCE:
                 length: int = dialect.length(series, value)
                 if length > points.lengths.get(index, 0):
@@ -206,6 +218,7 @@ class _Fast:
         self._numeric = array("b")  # of each key: its values are numbers
         self._all_numeric = True
         self._alike: dict[tuple[int, bytes, bytes | None], Series] = {}  # what began a series of another job
+        self._double = array("b")  # of each key: its values are 64-bit floats
 
     def decode(self, view: memoryview, spans: Sequence[Span]) -> Decoded:
         """Decode as the pure path does."""
@@ -259,8 +272,10 @@ class _Fast:
             if first and len(self._alike) < _ALIKE:
                 self._alike[style, tag, metadata] = decoder.series[number]
         self._series.append(number)
-        numeric = style != kernel.STYLE_BARE or tensorboard.holds_numbers(decoder.series[number])
+        bare = style in (kernel.STYLE_BARE, kernel.STYLE_BARE_DOUBLE)
+        numeric = not bare or tensorboard.holds_numbers(decoder.series[number])
         self._numeric.append(numeric)
+        self._double.append(style == kernel.STYLE_BARE_DOUBLE)
         self._all_numeric = self._all_numeric and numeric
 
     def _note(
@@ -292,14 +307,25 @@ class _Fast:
         series = np.frombuffer(self._series, np.int32)[key] if len(self._series) else np.empty(0, np.int32)
         step, wall_time, value = self.walker.step, self.walker.wall_time, self.walker.value
         not_numbers = np.zeros(len(key), dtype=np.bool_)
+        payloads: list[Blob] = []  # of plain points in series that are none of numbers
         if not self._all_numeric:
             not_numbers = np.frombuffer(self._numeric, np.int8)[key] == 0
+            for i in np.flatnonzero(not_numbers).tolist():
+                plugin, double = self._decoder.series[series[i]].plugin, bool(self._double[key[i]])
+                self._decoder.collector.number(payloads, i, plugin, float(value[i]), double=double)
             value[not_numbers] = np.nan
         if not plain_before:
-            return _normal(Decoded(series, step, wall_time, value, slices, points.lengths, not_numbers))
+            return _normal(Decoded(series, step, wall_time, value, slices, points.lengths, not_numbers, payloads))
         other = np.array(plain_before) + np.arange(len(plain_before))
         plain = np.ones(len(key) + len(other), dtype=np.bool_)
         plain[other] = False
+        if payloads:
+            moved = np.flatnonzero(plain)
+            for blob in payloads:
+                blob.point = int(moved[blob.point])
+        for blob in points.payloads:
+            blob.point = int(other[blob.point])
+        payloads = sorted([*payloads, *points.payloads], key=lambda blob: (blob.point, blob.ordinal))
 
         def mix(mine: npt.NDArray[Any], others: list[Any]) -> npt.NDArray[Any]:
             mixed = np.empty(len(plain), dtype=mine.dtype)
@@ -316,6 +342,7 @@ class _Fast:
                 slices,
                 points.lengths,
                 mix(not_numbers, points.not_number),
+                payloads,
             )
         )
 
@@ -373,6 +400,7 @@ def _decoded(points: Points, slices: list[Slice]) -> Decoded:
             slices,
             points.lengths,
             np.array(points.not_number, dtype=np.bool_),
+            points.payloads,
         )
     )
 

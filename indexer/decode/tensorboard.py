@@ -86,9 +86,10 @@ def read(payload: bytes | memoryview, _file_name: str = "") -> Event:
     if what == "summary":
         values = [_value(value) for value in event.summary.value]
     elif what == "graph_def":
-        values = [Value(RUN_GRAPH, _GRAPHS, "graph_def", None)]
+        values = [Value(RUN_GRAPH, _GRAPHS, "graph_def", None, event.graph_def)]
     elif what == "tagged_run_metadata":
-        values = [Value(_name(event.tagged_run_metadata.tag), _RUN_METADATA, "tagged_run_metadata", None)]
+        tagged = event.tagged_run_metadata
+        values = [Value(_name(tagged.tag), _RUN_METADATA, "tagged_run_metadata", None, tagged.run_metadata)]
     else:
         started = what == "session_log" and event.session_log.status == wire.SessionLog.START
         return Event(event.wall_time, event.step, [], started)

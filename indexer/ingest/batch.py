@@ -17,6 +17,7 @@ from indexer.config import Config
 from indexer.decode import frames
 from indexer.decode.reader import Decoder
 from indexer.errors import UnreadableFile
+from indexer.ingest import payloads
 from indexer.ingest.logdir import load_order
 from indexer.ingest.state import Job, Shard
 from indexer.ingest.tail import EDGE_BYTES, Opened, digest, open_shard
@@ -63,6 +64,7 @@ class Batch:
     parts: list[Part] = field(default_factory=list)  # in the order of their points
     points: int = 0
     bytes: int = 0
+    payload_bytes: int = 0  # in memory
     start: tuple[Job, Shard, int] | None = None  # a session start at this step follows the points
     finished: list[Job] = field(default_factory=list)  # all their shards are read as far as they can be
     replaced: list[tuple[Job, Shard]] = field(default_factory=list)  # another file took the name, with good records
@@ -126,6 +128,7 @@ class Reader:
         self.buffer = memoryview(bytearray(slice_bytes))
         self.first = True  # the first batch is a small one: whoever writes waits for it
         self.fill = 0
+        self.reach = min(payloads.FIRST_BYTES, slice_bytes)  # bytes decoded at once, but for one record
         self.batch = Batch()
         self.waiting: list[tuple[_Place, Span]] = []  # small shards, whole in the buffer
         self.ending: list[Job] = []  # jobs whose last shard waits
@@ -259,6 +262,7 @@ class Reader:
     def _decode(self, buffer: memoryview, spans: Sequence[Span]) -> tuple[Decoded, list[Slice]]:
         with self.lock:
             decoded = self.decoder.decode(buffer, spans)
+        self.reach = payloads.reach(decoded, sum(span.stop - span.start for span in spans), len(self.buffer))
         return decoded, decoded.slices
 
     def _add(self, place: _Place, decoded: Decoded, found: Slice, data: memoryview) -> Iterator[Batch]:
@@ -315,6 +319,7 @@ class Reader:
             return
         part.points += last - first
         self.batch.points += last - first
+        self.batch.payload_bytes += payloads.size(decoded, first, last)
         pieces = self.batch.pieces
         if pieces and pieces[-1][0] is decoded and pieces[-1][2] == first:
             pieces[-1] = (decoded, pieces[-1][1], last)
@@ -339,13 +344,18 @@ class Reader:
 
     def _room(self) -> int:
         """Return how many bytes are read before they are decoded."""
-        return len(self.buffer) // _FIRST_SHARE if self.first else len(self.buffer)
+        return min(self.reach, len(self.buffer) // _FIRST_SHARE if self.first else len(self.buffer))
 
     def _full(self) -> bool:
         """Tell whether the batch is to be written."""
+        batch = self.batch
         if self.first:
-            return self.batch.points > 0
-        return self.batch.points >= self.config.batch_points or self.batch.bytes >= _BATCH_BYTES
+            return batch.points > 0
+        return (
+            batch.points >= self.config.batch_points
+            or batch.bytes >= _BATCH_BYTES
+            or batch.payload_bytes >= payloads.BATCH_BYTES
+        )
 
     def _take(self) -> Batch:
         batch, self.batch, self.first = self.batch, Batch(), False

@@ -21,6 +21,7 @@ from indexer.db.connection import Connection, Database, transaction
 from indexer.db.dialect import POSTGRESQL
 from indexer.decode.reader import Decoder
 from indexer.errors import Refuse, Retry
+from indexer.ingest import payloads
 from indexer.ingest.batch import Batch, Part
 from indexer.ingest.sequence import Arranged, Segment, TagState, arrange
 from indexer.ingest.state import Job, Shard
@@ -41,6 +42,7 @@ class Prepared:
     points: bulk.Packed | None = None
     buckets: bulk.Packed | None = None
     segments: bulk.Packed | None = None  # new ones
+    payloads: payloads.Packed | None = None
     longer_segments: list[tuple[int, ...]] = field(default_factory=list)
     new_tags: list[tuple[Any, ...]] = field(default_factory=list)
     known_tags: list[tuple[Any, ...]] = field(default_factory=list)
@@ -161,6 +163,8 @@ class Loader:
             for number, length in decoded.lengths.items():
                 if number in self.tags:
                     self.tags[number].max_length = max(self.tags[number].max_length, length)
+        sizes = [(part.shard.id, part.points) for part in batch.parts]
+        prepared.payloads = payloads.pack(batch.pieces, arranged.rows, tags, sizes)
         batch.pieces.clear()
         self._pack(prepared, arranged, tags)
         return prepared
@@ -257,6 +261,8 @@ class Loader:
             write.update_tags(conn, _STATISTICS, prepared.known_tags)
             for packed in prepared.packs:
                 bulk.insert(conn, packed)
+            if prepared.payloads is not None:
+                payloads.store(conn, prepared.payloads)
             write.add_restarts(conn, prepared.restarts)
             if prepared.left:
                 self._fold(conn, prepared.left, prepared.rows or _NO_ROWS)

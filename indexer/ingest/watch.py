@@ -103,7 +103,9 @@ class Indexer:
         self.wanted: deque[int] = deque(maxlen=1_000)  # jobs somebody waits for
         self.accessed: set[int] = set()  # jobs somebody looked at since the last beat
         lock = threading.Lock()
-        decoder = Decoder(kernel=config.kernel, max_record_bytes=config.max_record_bytes)
+        decoder = Decoder(
+            kernel=config.kernel, max_record_bytes=config.max_record_bytes, max_blob_bytes=config.max_blob_bytes
+        )
         self.loader = Loader(database, decoder, lock)
         self.live = Reader(decoder, self.files, config, lock, LIVE_BYTES)
         self.bulk = Reader(decoder, self.files, config, lock, config.slice_bytes)

@@ -11,14 +11,17 @@ from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
 from indexer.config import Config
+from indexer.plugins import KINDS
+from indexer.version import REVISION
 from tests.api.conftest import Api, changed
 from tests.support.engines import transaction
 from tests.support.statements import statements
 from webapi import queries
 from webapi.app import create_app
 
-ROUTES = ["/health", "/jobs", "/jobs/1", "/jobs/1/files", "/jobs/1/tags", "/series", "/points"]
-PAGED = ["/jobs", "/jobs/1/files", "/jobs/1/tags", "/series", "/points"]
+PAYLOADS = [kind.path for kind in KINDS]
+ROUTES = ["/health", "/jobs", "/jobs/1", "/jobs/1/files", "/jobs/1/tags", "/series", "/points", *PAYLOADS]
+PAGED = ["/jobs", "/jobs/1/files", "/jobs/1/tags", "/series", "/points", *PAYLOADS]
 FIXED = ["/openapi.json", "/docs"]
 NO_INTEGERS = [
     "", " ", "x", "1.0", "1e3", "0x10", "1_000", "+5", " 5", "5 ", "--5", "1\0", "\0", "١٢", "５", "²", "nan", "None",
@@ -262,7 +265,7 @@ def test_health_tells_of_database_and_indexer(api: Api) -> None:
     """Health is ok also while the indexer is away, and says since when."""
     found = api.get("/health")
     assert ("ok", {"NOT_IN_CACHE": 1, "CACHING": 1, "CACHED": 6}) == (found["status"], found["jobs"])
-    assert ("sqlite", "0002") == (found["database"]["dialect"], found["database"]["revision"])
+    assert ("sqlite", REVISION) == (found["database"]["dialect"], found["database"]["revision"])
     assert found["database"]["size_bytes"] > 0
     indexer = found["indexer"]
     assert (False, 2.0, "here:4711", "watching") == tuple(

@@ -15,7 +15,21 @@ from sqlalchemy import Engine
 from indexer.errors import Retry, Wait
 from indexer.ingest.watch import LEASE_SECONDS
 from tests.support.following import SMALL, Follower, StillClock, empty, make
-from tests.support.records import frame, ms_scalars, ms_version, tb_scalar, tb_session_start, tb_version
+from tests.support.records import (
+    frame,
+    ms_image,
+    ms_scalars,
+    ms_tensor,
+    ms_version,
+    png,
+    tb_histogram,
+    tb_image,
+    tb_scalar,
+    tb_session_start,
+    tb_strings,
+    tb_tensor,
+    tb_version,
+)
 from tests.support.tables import Tables, differences, dump
 
 When = Literal["before", "after"]
@@ -36,6 +50,11 @@ def scalars(*steps: int, tag: str = "loss") -> bytes:
 def begin(root: Path) -> None:
     """Write runs with restarts, session starts, damage, a record that is too long and a torn end."""
     shutil.rmtree(root, ignore_errors=True)
+    kinds = (
+        tb_image("sample", 1, png(2, 2), 1.7e9)
+        + tb_tensor("weights", 1, (2,), bytes(8), 1.7e9)
+        + tb_histogram("spread", 1, (1.0, 2.0), (3.0, 4.0), 1.7e9)
+    )
     starts = tb_session_start(3, 1.7e9) + tb_session_start(2, 1.7e9) + scalars(2, 3)
     make(
         root,
@@ -43,7 +62,14 @@ def begin(root: Path) -> None:
             f"a/{FIRST}": tb_version(1.7e9) + scalars(1, 2, 3, 3) + scalars(1, 2, tag="b") + starts + scalars(5)[:-3],
             f"a/{SECOND}": tb_version(1.7e9) + scalars(2, 3) + b"\xff" * 200 + scalars(4),
             f"c/{FIRST}": tb_version(1.7e9) + scalars(1) + frame(bytes(310)) + scalars(2) + b"\xfe" * 30,
-            f"d/{MINDSPORE}": ms_version(1.7e9) + ms_scalars(1, {"x": 1.0, "y": 2.0}, 1.7e9),
+            f"b/{FIRST}": tb_version(1.7e9)
+            + kinds
+            + scalars(1)
+            + kinds
+            + tb_strings("images", 2, [b"a", b"\xff"], 1.7e9),
+            f"d/{MINDSPORE}": ms_version(1.7e9)
+            + ms_tensor("y", 1, (1,), bytes(4), 1.7e9)
+            + ms_scalars(1, {"x": 1.0, "y": 2.0}, 1.7e9),
         },
     )
 
@@ -54,7 +80,10 @@ def go_on(root: Path) -> None:
         file.write(scalars(5)[-3:] + tb_session_start(4, 1.7e9) + scalars(6))
     with (root / "c" / FIRST).open("ab") as file:
         file.write(scalars(1, 2))
-    (root / "d" / MINDSPORE).write_bytes(ms_version(1.7e9) + ms_scalars(4, {"y": 3.0, "z": 2.0}, 1.7e9))
+    with (root / "b" / FIRST).open("ab") as file:
+        file.write(tb_image("sample", 1, png(2, 2, 9), 1.7e9) + tb_image("sample", 2, b"no image", 1.7e9))
+    image = ms_image("y", 4, png(1, 1), 1.7e9)
+    (root / "d" / MINDSPORE).write_bytes(ms_version(1.7e9) + image + ms_scalars(4, {"y": 3.0, "z": 2.0}, 1.7e9))
     make(root, {f"e/{FIRST}": tb_version(1.7e9) + scalars(1)})
     (root / "a" / SECOND).unlink()
 

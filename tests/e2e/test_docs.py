@@ -116,10 +116,11 @@ def sample_url(url: str, tmp_path: Path) -> str:
 
 def test_every_query_runs_on_both_databases(sample_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A query of the docs can be copied, whatever the database; where the sample runs have rows, it finds some."""
+    without = ("restarts", "shard_errors", "blobs", "v_histograms")  # the sample runs are numbers, undamaged
     for query in QUERIES:
         assert 0 == cli.run(["sql", query, "--format", "csv", "--db", sample_url]), query
         lines = capsys.readouterr().out.splitlines()
-        assert len(lines) > 1 or "restarts" in query or "shard_errors" in query, query
+        assert len(lines) > 1 or any(name in query for name in without), query
 
 
 def test_the_sample_runs_are_what_their_script_writes(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from indexer.decode import kernel
 from indexer.decode.kernel import Walker
 from indexer.decode.reader import Decoder, _Fast
-from indexer.types import MAX_RECORD_BYTES, Damage, Decoded, Format, ShardKind, Slice, Span
+from indexer.types import MAX_RECORD_BYTES, Blob, Damage, Decoded, Format, ShardKind, Slice, Span
 
 Path = Literal["pure", "kernel", "kernel without CRC instruction"]
 PATHS: list[Path] = ["pure", "kernel", "kernel without CRC instruction"]
@@ -63,6 +64,7 @@ class Tail:
         self.points: list[Point] = []
         self.damages: list[Damage] = []
         self.starts: list[tuple[int, int, int, int]] = []  # points before it, step, offset, records before it
+        self.payloads: list[Blob] = []  # with the numbers of their points
         self.lengths: dict[str, int] = {}
         self.start_time: float | None = None
         self.last: Slice | None = None
@@ -89,6 +91,8 @@ class Tail:
             for start in found.starts
         ]
         self.starts.extend(starts)
+        shift = len(self.points) - found.first
+        self.payloads.extend(replace(blob, point=blob.point + shift) for blob in decoded.payloads)
         self.points.extend(points_of(self.decoder, decoded, found.first, found.last))
         self.damages.extend(found.damages)
         self.records += found.records
@@ -105,4 +109,14 @@ class Tail:
         assert last is not None
         rest = (last.end, last.need, last.oversize, last.lost_since, last.lost_reason, last.format)
         series = [s for s in self.decoder.series if s.job == self.job]
-        return (series, self.points, self.damages, self.starts, self.lengths, self.records, self.start_time, rest)
+        return (
+            series,
+            self.points,
+            self.payloads,
+            self.damages,
+            self.starts,
+            self.lengths,
+            self.records,
+            self.start_time,
+            rest,
+        )

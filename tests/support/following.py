@@ -164,7 +164,8 @@ def given(roots: Sequence[Path | Root]) -> tuple[Root, ...]:
 def empty(engine: Engine) -> None:
     """Delete all rows, as in a fresh database."""
     with transaction(engine) as conn:
-        for table in ("point_rollups", "tensor_points", "tags", "shards", "jobs", "roots", "indexers"):
+        payloads = ("blobs", "histogram_stats", "tensor_stats")
+        for table in (*payloads, "point_rollups", "tensor_points", "tags", "shards", "jobs", "roots", "indexers"):
             conn.execute(text(f"DELETE FROM {table}"))
         conn.execute(text("UPDATE index_state SET change_counter = 0, scanned_at = NULL"))
 

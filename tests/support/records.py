@@ -7,7 +7,8 @@ summary.proto. Every function that is not said to return something else returns 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import google_crc32c
@@ -15,7 +16,7 @@ import google_crc32c
 START = 1
 """SessionLog.status of a training that begins."""
 
-_DT_FLOAT, _DT_DOUBLE = 1, 2
+_DT_FLOAT, _DT_DOUBLE, _DT_STRING = 1, 2, 7
 
 
 def masked_crc(data: bytes) -> int:
@@ -140,3 +141,58 @@ def ms_scalars(step: int | None, values: Mapping[str, float], wall_time: float) 
         bytes_field(1, bytes_field(1, tag.encode()) + float_field(3, value)) for tag, value in values.items()
     )
     return ms_event(wall_time, bytes_field(5, summary), step)
+
+
+def png(width: int, height: int, pixel: int = 0) -> bytes:
+    """Return a grey image of one shade (no record). Source: ISO 15948."""
+    rows = b"".join(b"\x00" + bytes([pixel]) * width for _ in range(height))
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + check
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def tb_image(tag: str, step: int, image: bytes, wall_time: float, *, width: int = 1, height: int = 1) -> bytes:
+    """Return an image in TensorBoard's old style."""
+    message = varint_field(1, height) + varint_field(2, width) + varint_field(3, 1) + bytes_field(4, image)
+    return tb_event(wall_time, tb_value(tag, bytes_field(4, message)), step)
+
+
+def tb_strings(tag: str, step: int, items: Sequence[bytes], wall_time: float, *, plugin: str = "text") -> bytes:
+    """Return a tensor of strings of rank 1."""
+    shape = bytes_field(2, varint_field(1, len(items)))
+    tensor = varint_field(1, _DT_STRING) + bytes_field(2, shape) + b"".join(bytes_field(8, item) for item in items)
+    return tb_event(wall_time, tb_value(tag, bytes_field(8, tensor), tb_metadata(plugin)), step)
+
+
+def tb_tensor(tag: str, step: int, shape: Sequence[int], content: bytes, wall_time: float) -> bytes:
+    """Return a float tensor without metadata, its elements as `tensor_content`."""
+    dims = b"".join(bytes_field(2, varint_field(1, size)) for size in shape)
+    tensor = varint_field(1, _DT_FLOAT) + bytes_field(2, dims) + bytes_field(4, content)
+    return tb_event(wall_time, tb_value(tag, bytes_field(8, tensor)), step)
+
+
+def tb_histogram(tag: str, step: int, limits: Sequence[float], counts: Sequence[float], wall_time: float) -> bytes:
+    """Return a histogram in TensorBoard's old style."""
+    lists = [struct.pack(f"<{len(numbers)}d", *numbers) for numbers in (limits, counts)]
+    facts = [0.0, limits[-1] if limits else 0.0, float(sum(counts)), 1.0, 2.0]  # min, max, num, sum, sum of squares
+    message = b"".join(double_field(number, fact) for number, fact in enumerate(facts, 1))
+    message += bytes_field(6, lists[0]) + bytes_field(7, lists[1])
+    return tb_event(wall_time, tb_value(tag, bytes_field(5, message)), step)
+
+
+def ms_image(tag: str, step: int, image: bytes, wall_time: float, *, width: int = 1, height: int = 1) -> bytes:
+    """Return an image of MindSpore."""
+    message = varint_field(1, height) + varint_field(2, width) + varint_field(3, 3) + bytes_field(4, image)
+    value = bytes_field(1, tag.encode()) + bytes_field(4, message)
+    return ms_event(wall_time, bytes_field(5, bytes_field(1, value)), step)
+
+
+def ms_tensor(tag: str, step: int, dims: Sequence[int], content: bytes, wall_time: float, *, dtype: int = 11) -> bytes:
+    """Return a tensor of MindSpore; `content` are its elements as float32."""
+    tensor = b"".join(varint_field(1, size) for size in dims) + varint_field(2, dtype) + bytes_field(3, content)
+    value = bytes_field(1, tag.encode()) + bytes_field(8, tensor)
+    return ms_event(wall_time, bytes_field(5, bytes_field(1, value)), step)

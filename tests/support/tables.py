@@ -29,6 +29,11 @@ _TAG_COLUMNS = (
 _SHARD_COLUMNS = (
     "kind, format, cursor, size, fingerprint, tail, state, record_count, bad_records, bad_bytes, lost_since"
 )
+_BLOB_COLUMNS = (
+    "kind, encoding, content_type, width, height, colorspace, dtype, shape, length, digest, facts, error, data"
+)
+_HISTOGRAM_COLUMNS = "buckets, count, min, max, sum, sum_squares, mean, stddev, nan_count, pos_inf_count, neg_inf_count"
+_TENSOR_COLUMNS = "count, min, max, mean, stddev, nan_count, pos_inf_count, neg_inf_count"
 _JOB_COLUMNS = "cache_status, create_time, start_time, bytes_on_disk, bytes_indexed, point_count, last_error"
 
 
@@ -60,6 +65,26 @@ _QUERIES = {  # table: number of key columns, columns, the rest of the query
         f"{_TAG}, g.ordinal, s.name, g.first_step, g.last_step, g.first_seq, g.last_seq, g.count",
         f"{_OF_TAG} JOIN tag_segments g ON g.tag_id = t.id JOIN shards s ON s.id = g.shard_id",
     ),
+    "blobs": (
+        7,
+        f"{_TAG}, b.step, b.seq, b.ordinal, {_of('b', _BLOB_COLUMNS)}, b.{{}}, s.name",
+        f"{_OF_TAG} JOIN blobs b ON b.tag_id = t.id LEFT JOIN shards s ON s.id = b.shard_id",
+    ),
+    "blob_counts": (
+        5,
+        f"{_TAG}, c.kind, c.count, c.errors, c.bytes",
+        f"{_OF_TAG} JOIN blob_counts c ON c.tag_id = t.id",
+    ),
+    "histogram_stats": (
+        6,
+        f"{_TAG}, h.step, h.seq, {_of('h', _HISTOGRAM_COLUMNS)}",
+        f"{_OF_TAG} JOIN histogram_stats h ON h.tag_id = t.id",
+    ),
+    "tensor_stats": (
+        6,
+        f"{_TAG}, e.step, e.seq, {_of('e', _TENSOR_COLUMNS)}",
+        f"{_OF_TAG} JOIN tensor_stats e ON e.tag_id = t.id",
+    ),
     "point_rollups": (
         6,
         f"{_TAG}, b.level, b.ordinal, {_BUCKET}",
@@ -86,8 +111,9 @@ def dump(engine: Engine, *, disk: bool = True) -> Tables:
             rows = conn.execute(text(f"SELECT {columns.format(quote('offset'))} {rest}")).all()
             out[table] = {tuple(row[:keys]): tuple(_plain(value) for value in row[keys:]) for row in rows}
             assert len(out[table]) == len(rows), f"two rows of {table} have one key"
-        lost = conn.execute(text("SELECT count(*) FROM tensor_points WHERE tag_id NOT IN (SELECT id FROM tags)"))
-        assert lost.scalar_one() == 0, "points without a tag"
+        for table in ("tensor_points", "blobs", "histogram_stats", "tensor_stats"):
+            lost = conn.execute(text(f"SELECT count(*) FROM {table} WHERE tag_id NOT IN (SELECT id FROM tags)"))
+            assert lost.scalar_one() == 0, f"rows of {table} without a tag"
     return out
 
 

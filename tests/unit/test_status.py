@@ -22,7 +22,7 @@ def found(**job: Any) -> Overview:
         jobs=[
             {"id": 9, "root_id": 4, "train_id": "./a", "cache_status": "CACHING", "point_count": 10, "files": 2}
             | {"bytes_on_disk": 1000, "bytes_indexed": 250, "update_time": NOW, "missing_since": None}
-            | {"last_error": None, "torn": 0, "dead": 0, "bad_records": 2, "bad_bytes": 64}
+            | {"last_error": None, "torn": 0, "dead": 0, "bad_records": 2, "bad_bytes": 64, "bad_payloads": 0}
             | job
         ],
     )
@@ -58,5 +58,8 @@ def test_what_could_not_be_read_is_named() -> None:
     """Errors of a job stand beside it; names from disk cannot steer the terminal."""
     shown = render(status(found(last_error="events.x: Permission denied", train_id="./a\x1b[31m␛ff", torn=1)))
     assert "1 torn; events.x: Permission denied" in shown
+    told = status(found(bad_payloads=3))
+    assert (3, 3) == (told["jobs"][0]["bad_payloads"], told["roots"][0]["bad_payloads"])
+    assert "3 payloads undecoded" in render(told)
     assert "\x1b" not in shown
     assert r"./a\x1b[31m\udcff" in shown

@@ -1,0 +1,29 @@
+"""Everything that has no kind of its own yet: the serialized message as written."""
+
+from __future__ import annotations
+
+from indexer.payload import Example, Kind, Message, Stored, shown
+from indexer.types import Blob
+
+
+def decode(value: Message) -> list[Blob]:
+    """Return the message as it is."""
+    return [Blob("message", value.data, facts={"field": value.name}, packs=True)]
+
+
+def describe(stored: Stored) -> dict[str, object]:
+    """Return the field that holds the message."""
+    return shown(**stored.facts)
+
+
+KIND = Kind(
+    name="message",
+    path="/messages",
+    title="Messages",
+    about="Values that have no kind of their own: the serialized protobuf message, as the writer made it.",
+    takes={Message: None},
+    decode=decode,
+    metadata={"field": {"type": "string", "description": "The field of the file's format that holds it."}},
+    describe=describe,
+    examples=(Example(Message("graph_def", b"\x0a\x00"), "graphs", {"metadata": {"field": "graph_def"}}),),
+)

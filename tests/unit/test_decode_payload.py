@@ -1,0 +1,55 @@
+"""Payloads from records: both decode paths, each with the point it belongs to."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from indexer.types import Format
+from tests.support.decoders import PATHS, Path, Tail, decoder
+from tests.support.records import (
+    bytes_field,
+    double_field,
+    png,
+    tb_event,
+    tb_image,
+    tb_metadata,
+    tb_scalar,
+    tb_value,
+    tb_version,
+    varint_field,
+)
+
+
+def number(tag: str, step: int, value: float, *, double: bool, plugin: str | None = None) -> bytes:
+    """Return a record with a tensor of one number."""
+    content = double_field(1, value)[1:] if double else struct.pack("<f", value)
+    tensor = varint_field(1, 2 if double else 1) + bytes_field(4, content)
+    return tb_event(1.0, tb_value(tag, bytes_field(8, tensor), None if plugin is None else tb_metadata(plugin)), step)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_numbers_of_other_plugins_are_payloads(path: Path) -> None:
+    """A tensor of one float in a series that is none of numbers keeps its type and value, also without metadata."""
+    content = tb_version(1.0) + number("a", 1, 0.5, double=False, plugin="mine")
+    for step in range(2, 40):
+        content += tb_scalar("loss", step, 1.0, 1.0)
+        content += number("a", step, step / 4, double=step % 2 == 0)
+        content += number("bare", step, step / 2, double=step % 3 == 0)
+        content += tb_image("image", step, png(1, 1), 1.0)
+    tail = Tail(decoder(path), Format.TENSORBOARD)
+    tail.read(content)
+    assert [True] * len(tail.payloads) == [tail.points[blob.point][5] for blob in tail.payloads]
+    kept: dict[str, list[tuple[int, str | None, float]]] = {"a": [], "bare": []}
+    images = 0
+    for blob in tail.payloads:
+        _, tag, step, *_ = tail.points[blob.point]
+        if tag == "image":
+            images += blob.data == png(1, 1)
+            continue
+        assert blob.data is not None
+        kept[tag].append((step, blob.dtype, struct.unpack("<d" if blob.dtype == "float64" else "<f", blob.data)[0]))
+    assert 38 == images
+    assert [(1, "float32", 0.5), *((n, ("float64", "float32")[n % 2], n / 4) for n in range(2, 40))] == kept["a"]
+    assert [(n, "float32" if n % 3 else "float64", n / 2) for n in range(2, 40)] == kept["bare"]
