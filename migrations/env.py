@@ -6,14 +6,14 @@ from alembic import context
 from sqlalchemy import Connection
 
 from indexer.db.engine import open_engine, transaction
-from indexer.db.schema import VERSION_TABLE, Base
+from indexer.db.schema import METADATA, VERSION_TABLE
 
 
 def run(connection: Connection) -> None:
     """Run the revisions asked for on `connection`, inside the transaction it is in."""
     context.configure(
         connection=connection,
-        target_metadata=Base.metadata,
+        target_metadata=METADATA,
         version_table=VERSION_TABLE,
         render_as_batch=True,
         compare_type=True,

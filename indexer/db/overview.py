@@ -8,13 +8,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, case, cast, func, select
 
-from indexer.db.schema import Indexer, IndexState, Job, Root, Shard
-
-STATE = IndexState.__table__
-INDEXER = Indexer.__table__
-ROOT = Root.__table__
-JOB = Job.__table__
-SHARD = Shard.__table__
+from indexer.db.schema import INDEX_STATE, INDEXER, JOB, ROOT, SHARD
 
 Values = Mapping[str, Any]
 
@@ -63,7 +57,7 @@ def overview(conn: Connection) -> Overview:
         .outerjoin_from(JOB, shards, shards.c.job_id == JOB.c.id)
         .order_by(JOB.c.root_id, JOB.c.update_time.desc(), JOB.c.id)
     )
-    state = conn.execute(select(STATE.c.change_counter, STATE.c.scanned_at)).mappings().first()
+    state = conn.execute(select(INDEX_STATE.c.change_counter, INDEX_STATE.c.scanned_at)).mappings().first()
     indexers = select(INDEXER)
     roots = select(ROOT.c.id, ROOT.c.name, ROOT.c.path).order_by(ROOT.c.id)
     return Overview(

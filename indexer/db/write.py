@@ -18,7 +18,7 @@ from indexer.errors import Retry
 from indexer.text import key, short_key, store
 from indexer.types import CacheStatus
 
-_TABLES = schema.Base.metadata.tables
+_TABLES = schema.METADATA.tables
 ROOT, JOB, SHARD, TAG = (_TABLES[name] for name in ("roots", "jobs", "shards", "tags"))
 ERROR, POINT, RESTART = (_TABLES[name] for name in ("shard_errors", "tensor_points", "restarts"))
 SEGMENT, ROLLUP = _TABLES["tag_segments"], _TABLES["point_rollups"]

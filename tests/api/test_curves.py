@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, event, insert
 from indexer.db import bulk, rollups
 from indexer.db.engine import open_reader, read_only
 from indexer.db.rollups import Rolled
-from indexer.db.schema import Base
+from indexer.db.schema import METADATA
 from tests.support import series
 from tests.support.series import Point, Writer
 from webapi import curves
@@ -73,7 +73,7 @@ def tags(engine: Engine) -> dict[str, Tag]:
             bulk.load(engine, series.rows_of(rows)) as conn,
         ):
             if restarts:
-                conn.execute(insert(Base.metadata.tables["restarts"]), restarts)
+                conn.execute(insert(METADATA.tables["restarts"]), restarts)
             batch = Rolled(tag_id, writer.count, reset_step=reset)
             [rolled] = rollups.fold(conn, [batch], series.rows_of(rows))
         found[kind] = Tag(tag_id, rolled.rolled_count)

@@ -12,13 +12,13 @@ from sqlalchemy import Connection, Engine, event, insert, update
 
 from indexer.db import bulk, rollups
 from indexer.db.rollups import BUCKET, FAN, LONG, Rolled, Tails
-from indexer.db.schema import Base
+from indexer.db.schema import METADATA
 from indexer.types import Rows
 from tests.conftest import Backend
 from tests.support import series
 
 TAGS = (1, 2, 9)
-_TABLES = Base.metadata.tables
+_TABLES = METADATA.tables
 
 
 def _rows(start: int, stop: int, *, seq: int = 0, tags: Sequence[int] = TAGS) -> Rows:

@@ -16,11 +16,11 @@ from sqlalchemy import Connection, Engine, insert
 from indexer.db import bulk, migrate, rollups
 from indexer.db.engine import open_engine
 from indexer.db.rollups import Rolled, Tails
-from indexer.db.schema import Base
+from indexer.db.schema import METADATA
 from tests.support import series
 from tests.support.series import Writer
 
-RESTARTS = Base.metadata.tables["restarts"]
+RESTARTS = METADATA.tables["restarts"]
 TAGS = (3, 5, 8)
 BUCKET, FAN, LONG = 4, 2, 9  # small, so that short series have many levels
 

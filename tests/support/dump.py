@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, select
 
 from indexer.db.engine import open_engine
-from indexer.db.schema import Base
+from indexer.db.schema import METADATA
 
 # When a row was written, by whom and as which change: no two loads agree on that.
 _HISTORY = {"revision", "access_time", "lease_owner", "lease_generation", "lease_expires"}
@@ -30,10 +30,10 @@ def dump(url: str) -> Rows:
         with engine.connect() as conn:
             names: dict[str, dict[int, str]] = {}
             for table in _NAMES:
-                names[table] = _names(conn, Base.metadata.tables[table], names)
+                names[table] = _names(conn, METADATA.tables[table], names)
             return {
                 name: sorted(_rows(conn, table, names))
-                for name, table in Base.metadata.tables.items()
+                for name, table in METADATA.tables.items()
                 if name not in _LEFT_OUT
             }
     finally:

@@ -11,10 +11,10 @@ import numpy as np
 from sqlalchemy import Connection, insert, text
 
 from indexer.db import bulk
-from indexer.db.schema import Base
+from indexer.db.schema import METADATA
 from indexer.types import Rows
 
-_TABLES = Base.metadata.tables
+_TABLES = METADATA.tables
 FIELDS = ("step", "seq", "wall_time", "value")
 Point = tuple[int, int, float | None, float | None]
 """step, seq, wall_time, value, as stored."""
