@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from indexer.types import RestartCause
+from webapi.queries import tuples
 
 BUCKET = 64  # points of a bucket of level 0, and
 FAN = 8  # buckets in one of the next level: as indexer.db.rollups writes them
+BUCKET_POINTS = 4  # asked for, for which there is one bucket at least (it gives two): a chart reads few rows more
 RAW_FACTOR = 8  # a range of up to so many times `max_points` is thinned from rows; buckets would leave too few points
 PAGE_POINTS = 20_000  # rows in memory at once
 
@@ -51,9 +54,9 @@ class Series(Protocol):
 class Curve(NamedTuple):
     """Columns of a series; `total` counts the points of the range before thinning."""
 
-    step: list[int]
-    wall_time: list[float | None]
-    value: list[float | None]
+    step: Sequence[int]
+    wall_time: Sequence[float | None]
+    value: Sequence[float | None]
     total: int
     downsampled: bool
 
@@ -83,7 +86,7 @@ def curve(
         behind, right = span.raw(above=last[:2])
         total = before + (stop - start) * BUCKET + behind
         if total > max_points * RAW_FACTOR:
-            parts = chain(left, span.buckets(start, stop, max(1, max_points // 2)), right)
+            parts = chain(left, span.buckets(start, stop, max(1, max_points // BUCKET_POINTS)), right)
             return _thinned(parts, total, max_points, first, last)
     total, pages = span.raw()
     if total <= max_points:
@@ -103,6 +106,11 @@ def points(
 ) -> list[Point]:
     """Return at most `limit` points behind the (step, seq) `after`, by step, then seq."""
     return _Span(conn, tag_id, from_step, to_step, restarts).page(limit, above=after)
+
+
+@lru_cache(maxsize=256)  # there are a few forms of each; to make one anew takes as long as to execute it
+def _statement(query: str) -> TextClause:
+    return text(query)
 
 
 class _Part(NamedTuple):
@@ -224,10 +232,7 @@ class _Span:
         return where, values
 
     def _rows(self, query: str, **values: int) -> list[Any]:
-        """Return rows as the driver's tuples, in half the time of SQLAlchemy's."""
-        cursor: Any = self.conn.execute(text(query), {"tag": self.tag_id, **values}).cursor
-        rows: list[Any] = cursor.fetchall()
-        return rows
+        return tuples(self.conn, _statement(query), {"tag": self.tag_id, **values})
 
 
 def _thinned(

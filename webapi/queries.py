@@ -2,17 +2,33 @@
 
 Lists come from statistics; points are only read by `points` and `page_of_points`, curves by webapi.curves. Text sorts
 by its bytes on both databases (a PostgreSQL database may have any collation), and by its first `SORTED_CHARACTERS`, so
-that a cursor stays short whatever a name holds.
+that a cursor stays short whatever a name holds. Where thousands of rows may come, they are the driver's tuples.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, column, exists, func, or_, select, table, text, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    Select,
+    and_,
+    bindparam,
+    column,
+    exists,
+    func,
+    or_,
+    select,
+    table,
+    text,
+    tuple_,
+)
+from sqlalchemy.exc import DBAPIError
 
 from indexer import text as names
 from indexer.db.dialect import POSTGRESQL
@@ -158,9 +174,6 @@ class TagRow(NamedTuple):
     name: str
     plugin: str
     data_class: str
-    content: bytes | None
-    display_name: str | None
-    description: str | None
     point_count: int
     first_step: int | None
     last_step: int | None
@@ -176,6 +189,9 @@ class TagRow(NamedTuple):
     pos_inf_count: int
     neg_inf_count: int
     max_length: int
+    content: bytes | None
+    display_name: str | None
+    description: str | None
 
 
 class SeriesRow(NamedTuple):
@@ -192,14 +208,8 @@ class SeriesRow(NamedTuple):
     rolled_count: int
 
 
-class PointRow(NamedTuple):
-    """A point."""
-
-    tag_id: int
-    step: int
-    seq: int
-    wall_time: float | None
-    value: float | None
+PointRow = tuple[int, int, int, float | None, float | None]
+"""A point: tag_id, step, seq, wall_time, value."""
 
 
 class IndexerRow(NamedTuple):
@@ -263,6 +273,11 @@ _SERIES_COLUMNS = [
     JOB.c.train_id,
     *(TAG.c[name] for name in SeriesRow._fields if name not in {"id", "job_id", "train_id"}),
 ]
+_RESTARTED = (
+    select(RESTART.c.tag_id)
+    .where(RESTART.c.tag_id.in_(bindparam("tags", expanding=True)), RESTART.c.cause.in_(_SUPERSEDES))
+    .limit(1)
+)
 _INDEXER_COLUMNS = [INDEXER.c[name] for name in IndexerRow._fields]
 
 
@@ -436,7 +451,7 @@ def tags(conn: Connection, wanted: TagsWanted) -> tuple[list[TagRow], bool]:
     key = (_bytewise(conn, TAG.c.name), _bytewise(conn, TAG.c.plugin), TAG.c.id)
     if wanted.after is not None:
         query = query.where(tuple_(*key) > wanted.after)
-    rows = list(map(TagRow._make, conn.execute(query.order_by(*key).limit(wanted.limit + 1)).all()))
+    rows = list(map(TagRow._make, tuples(conn, query.order_by(*key).limit(wanted.limit + 1))))
     return rows[: wanted.limit], len(rows) > wanted.limit
 
 
@@ -466,7 +481,7 @@ def series(conn: Connection, wanted: SeriesWanted, among: Sequence[JobRef] | Non
         query = query.where(TAG.c.plugin == names.store(wanted.plugin))
     if wanted.after is not None:
         query = query.where(TAG.c.id > wanted.after)
-    rows = list(map(SeriesRow._make, conn.execute(query.order_by(TAG.c.id).limit(wanted.limit + 1)).all()))
+    rows = list(map(SeriesRow._make, tuples(conn, query.order_by(TAG.c.id).limit(wanted.limit + 1))))
     unseen = shown.keys() - {row.name for row in rows}
     if unseen:
         unseen -= set(conn.execute(select(TAG.c.name).where(*chosen).distinct()).scalars())
@@ -482,7 +497,7 @@ def page_of_points(
 ) -> list[PointRow]:
     """Return at most `limit` points of the tags, by tag, step and seq, behind the (step, seq) `after`.
 
-    Of several tags only with few points in all: both databases sort them then.
+    Of several tags only with few points in all: both databases may sort them then.
     """
     point = TENSOR_POINT.c
     query = select(point.tag_id, point.step, point.seq, point.wall_time, point.value)
@@ -496,7 +511,7 @@ def page_of_points(
         query = query.where(point.step >= chosen.first)
     if chosen.last is not None:
         query = query.where(point.step <= chosen.last)
-    if not chosen.superseded:
+    if not chosen.superseded and tuples(conn, _RESTARTED, {"tags": list(tags_)}):
         later = exists().where(
             RESTART.c.tag_id == point.tag_id,
             RESTART.c.seq > point.seq,
@@ -504,7 +519,7 @@ def page_of_points(
             RESTART.c.cause.in_(_SUPERSEDES),
         )
         query = query.where(~later)
-    return list(map(PointRow._make, conn.execute(query.limit(limit)).all()))
+    return tuples(conn, query.limit(limit))
 
 
 def after_series(tag_id: int) -> tuple[int, int, int]:
@@ -556,6 +571,16 @@ def points(
 
 
 # Parts ----------------------------------------------------------------------------------------------------------------
+def tuples(conn: Connection, statement: Executable, values: Mapping[str, Any] | None = None) -> list[Any]:
+    """Return all rows as the driver's tuples: SQLAlchemy's own take as long again as reading them."""
+    cursor: Any = conn.execute(statement, values).cursor
+    try:
+        rows: list[Any] = cursor.fetchall()
+    except conn.dialect.loaded_dbapi.Error as e:  # SQLite computes rows as they are fetched, where a deadline may cut
+        raise DBAPIError.instance(None, None, e, conn.dialect.loaded_dbapi.Error, dialect=conn.dialect) from e
+    return rows
+
+
 def stored(name: str) -> str:
     """Return a name as the database holds it, given as we show it: file names go out as they are stored."""
     return names.store(name) if _UNSTORABLE.search(name) else name
