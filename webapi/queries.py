@@ -173,7 +173,6 @@ class TagRow(NamedTuple):
     id: int
     name: str
     plugin: str
-    data_class: str
     point_count: int
     first_step: int | None
     last_step: int | None
@@ -189,6 +188,7 @@ class TagRow(NamedTuple):
     pos_inf_count: int
     neg_inf_count: int
     max_length: int
+    data_class: str
     content: bytes | None
     display_name: str | None
     description: str | None
@@ -441,8 +441,11 @@ def shards(conn: Connection, job_id: int, *, limit: int, after: int | None) -> t
     return [row._replace(error_count=counts.get(row.id, 0), errors=tuple(errors.get(row.id, ()))) for row in rows], more
 
 
-def tags(conn: Connection, wanted: TagsWanted) -> tuple[list[TagRow], bool]:
-    """Return a page of a job's tags by name, plugin and id, and whether more follow. One statement."""
+def tags(conn: Connection, wanted: TagsWanted) -> tuple[list[tuple[Any, ...]], bool]:
+    """Return a page of a job's tags by name, plugin and id, and whether more follow. One statement.
+
+    The rows are plain tuples in the order of TagRow's fields.
+    """
     query = select(*_TAG_COLUMNS).where(TAG.c.job_id == wanted.job)
     if wanted.plugin is not None:
         query = query.where(TAG.c.plugin == names.store(wanted.plugin))
@@ -451,7 +454,7 @@ def tags(conn: Connection, wanted: TagsWanted) -> tuple[list[TagRow], bool]:
     key = (_bytewise(conn, TAG.c.name), _bytewise(conn, TAG.c.plugin), TAG.c.id)
     if wanted.after is not None:
         query = query.where(tuple_(*key) > wanted.after)
-    rows = list(map(TagRow._make, tuples(conn, query.order_by(*key).limit(wanted.limit + 1))))
+    rows = tuples(conn, query.order_by(*key).limit(wanted.limit + 1))
     return rows[: wanted.limit], len(rows) > wanted.limit
 
 

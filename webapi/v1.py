@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
 from types import NoneType
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from sqlalchemy import Connection, Engine
 from werkzeug.wrappers import Response
@@ -40,6 +40,8 @@ STREAM_POINTS = 20_000
 """Points of a streamed series read at once: one transaction, so that no slow client holds a snapshot open."""
 SERIES_AT_ONCE = 400
 """Short series read by one statement."""
+TAGS_AT_ONCE = 500
+"""Tags made into JSON at once."""
 STREAM_BYTES = 1 << 18
 """JSON of whole series made in one transaction before it is sent."""
 
@@ -293,7 +295,7 @@ def jobs(_site: Site, conn: Connection, values: Values) -> Response:
 _JOB_TIMES = [place for place, name in enumerate(queries.JobRow._fields) if name.endswith(("_time", "_since"))]
 
 
-def of_a_job(site: Site, conn: Connection, rest: str, parse: Callable[[Route], Values]) -> Response:
+def of_a_job(site: Site, conn: Connection, rest: str, parse: Callable[[Route], Values]) -> Answer:
     """Render `/jobs/{id}`, `/jobs/{id}/files` or `/jobs/{id}/tags`; `parse` reads the query string for the route."""
     ref, suffix = queries.in_path(conn, rest, [suffix for suffix in OF_A_JOB if suffix])
     route = OF_A_JOB[suffix]
@@ -321,7 +323,7 @@ def _files(conn: Connection, ref: queries.JobRef, values: Values) -> Response:
     return _page(items, respond.cursor("files", found[-1].id) if more else None)
 
 
-def _tags(conn: Connection, ref: queries.JobRef, values: Values) -> Response:
+def _tags(conn: Connection, ref: queries.JobRef, values: Values) -> Iterator[bytes]:
     after = None
     if (text := values.text("after")) is not None:
         name, plugin, tag_id = respond.position(text, "tags", str, str, respond.Small)
@@ -330,41 +332,54 @@ def _tags(conn: Connection, ref: queries.JobRef, values: Values) -> Response:
     found, more = queries.tags(conn, wanted)
     following = None
     if more:
-        last = found[-1]
+        last = queries.TagRow._make(found[-1])
         following = respond.cursor("tags", queries.sorted_part(last.name), queries.sorted_part(last.plugin), last.id)
-    return _page(_tag_items(found), following, strict=True)
+    return _tag_page(found, following)
 
 
-_IN_METADATA = ("content", "display_name", "description")
-_SHOWN = queries.TagRow._fields[: -len(_IN_METADATA)]  # those of metadata are the last ones
+_METADATA = queries.TagRow._fields.index("data_class")  # from here on: what a tag's metadata is made of
+_SHOWN = queries.TagRow._fields[: _METADATA + 1]
 _FLOATS = [place for place, name in enumerate(_SHOWN) if name.endswith(("_wall_time", "_value"))]
 
 
-def _tag_items(rows: Sequence[queries.TagRow]) -> list[dict[str, object]]:
-    """Return tags as JSON shows them; ten thousand are common, so what is rare is looked for once a page."""
-    items: list[dict[str, object]] = [dict(zip(_SHOWN, row, strict=False)) for row in rows]
-    described: dict[tuple[object, ...], dict[str, object]] = {}  # most tags of a page have the same metadata
-    for item, row in zip(items, rows, strict=True):
-        if names.ESCAPE in row.name or names.ESCAPE in row.plugin:
-            item["name"], item["plugin"] = names.show(row.name), names.show(row.plugin)
-        if row.last_value is None and row.data_class == DataClass.SCALAR and row.point_count > 0:
+def _tag_page(rows: Sequence[tuple[Any, ...]], following: str | None) -> Iterator[bytes]:
+    """Yield a page of tags in pieces, so that ten thousand are sent while they are made."""
+    separator = b'{"items":['
+    for start in range(0, len(rows), TAGS_AT_ONCE):
+        yield separator + respond.encode_finite(_tag_items(rows[start : start + TAGS_AT_ONCE]))[1:-1]
+        separator = b","
+    yield (b"" if rows else separator) + b'],"next":' + respond.encode(following) + b"}"
+
+
+def _tag_items(rows: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Return rows of TagRow's fields as JSON shows them; most are alike in what describes them."""
+    items: list[dict[str, Any]] = []
+    described: dict[tuple[Any, ...], dict[str, str | None]] = {}
+    for row in rows:
+        item = dict(zip(_SHOWN, row, strict=False))
+        if item["last_value"] is None and item["data_class"] == DataClass.SCALAR and item["point_count"] > 0:
             item["last_value"] = "NaN"  # stored as NULL
-        key = (row.data_class, row.content, row.display_name, row.description)
-        metadata = described.get(key)
-        if metadata is None:
-            metadata = described[key] = _metadata(row)
-        item["metadata"] = metadata
+        key = row[_METADATA:]
+        if key not in described:
+            described[key] = _metadata(*key)
+        item["metadata"] = described[key]
+        items.append(item)
+    if any(names.ESCAPE in text for text in {row[2] for row in rows} | {"".join([row[1] for row in rows])}):
+        for item in items:
+            item["name"], item["plugin"] = names.show(item["name"]), names.show(item["plugin"])
     if respond.infinite(rows, _FLOATS):
-        return [cast("dict[str, object]", respond.finite(item)) for item in items]
+        return [cast("dict[str, Any]", respond.finite(item)) for item in items]
     return items
 
 
-def _metadata(row: queries.TagRow) -> dict[str, object]:
+def _metadata(
+    data_class: str, content: bytes | None, display_name: str | None, description: str | None
+) -> dict[str, str | None]:
     return {
-        "data_class": row.data_class,
-        "display_name": None if row.display_name is None else names.show(row.display_name),
-        "description": None if row.description is None else names.show(row.description),
-        "plugin_content": None if row.content is None else base64.b64encode(row.content).decode(),
+        "data_class": data_class,
+        "display_name": None if display_name is None else names.show(display_name),
+        "description": None if description is None else names.show(description),
+        "plugin_content": None if content is None else base64.b64encode(content).decode(),
     }
 
 
