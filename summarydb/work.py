@@ -37,10 +37,11 @@ def index(
     migrated: called when the schema is there, which the web waits for.  ready: called before the first load.
     Refuse where the database cannot be used or another indexer holds it.
     """
-    from indexer import log
-    from indexer.db import migrate
-    from indexer.db.engine import open_engine, settle
-    from indexer.ingest.lock import writer_lock
+    with importing():
+        from indexer import log
+        from indexer.db import migrate
+        from indexer.db.engine import open_engine, settle
+        from indexer.ingest.lock import writer_lock
 
     config = settings.config
     log.configure(verbose=settings.verbose, json=settings.log_format == "json")
@@ -50,7 +51,8 @@ def index(
             migrate.upgrade(engine)
             if migrated is not None:
                 migrated()
-            from indexer.ingest.watch import Indexer  # takes a while
+            with importing():
+                from indexer.ingest.watch import Indexer  # takes a while
 
             indexer = Indexer(config, engine, report=report)
             if ready is not None:
