@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from indexer.db.connection import translated
 from indexer.db.engine import open_engine
-from indexer.db.schema import Base
+from indexer.db.schema import METADATA
 from indexer.version import VERSION_TABLE
 
 
@@ -15,7 +15,7 @@ def run(connection: Connection) -> None:
     """Run the revisions asked for on `connection`, inside the transaction it is in."""
     context.configure(
         connection=connection,
-        target_metadata=Base.metadata,
+        target_metadata=METADATA,
         version_table=VERSION_TABLE,
         render_as_batch=True,
         compare_type=True,

@@ -6,10 +6,20 @@ import sys
 
 
 def main() -> None:
-    """Run the command line and exit with its code."""
-    from summarydb.cli import run
+    """Run the command line and exit with its code; what `up` starts as its children is none, and starts sooner."""
+    match sys.argv[1:]:
+        case ["_index"]:
+            from summarydb import child
 
-    sys.exit(run(sys.argv[1:]))
+            sys.exit(child.run(child.index))
+        case ["_serve"]:
+            from summarydb import child
+
+            sys.exit(child.run(child.serve))
+        case arguments:
+            from summarydb.cli import run
+
+            sys.exit(run(arguments))
 
 
 if __name__ == "__main__":

@@ -79,23 +79,24 @@ def run(task: Callable[[Parent], None]) -> int:
 
 def index(parent: Parent) -> None:
     """Index until the parent ends."""
-    migrated = threading.Event()
     indexers: list[Indexer] = []
 
     def heard(message: dict[str, Any]) -> None:
-        if "ask" in message and migrated.is_set():
-            indexers[0].request(message["ask"])
-
-    def ready(indexer: Indexer) -> None:
-        indexers.append(indexer)
-        migrated.set()
-        parent.tell(migrated=True)
+        for indexer in indexers:  # none before it is ready
+            if "ask" in message:
+                indexer.request(message["ask"])
 
     def report(progress: Progress) -> None:
         parent.tell(progress=asdict(progress))
 
     parent.listen(heard)
-    work.index(parent.settings, parent.stop, report=report, ready=ready)
+    work.index(
+        parent.settings,
+        parent.stop,
+        report=report,
+        migrated=lambda: parent.tell(migrated=True),
+        ready=indexers.append,
+    )
 
 
 def serve(parent: Parent) -> None:
@@ -110,8 +111,9 @@ def serve(parent: Parent) -> None:
     config = parent.settings.config
     with work.listen(config.host, config.port) as sock:
         parent.tell(port=sock.getsockname()[1])
-        import webapi.app  # while the schema is made
-        import webapi.server  # noqa: F401
+        with work.importing():
+            import webapi.app  # while the schema is made
+            import webapi.server  # noqa: F401
 
         while not migrated.wait(0.1):
             if parent.stop.is_set():

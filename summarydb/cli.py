@@ -275,19 +275,3 @@ def check(as_json: bool, **flags: str | bool | None) -> None:
         print_json(facts)
     else:
         click.echo(f"{facts['database']}: schema {facts['schema']}, as it should be")
-
-
-@main.command("_index", hidden=True)
-def index_child() -> int:
-    """Index as a child of `up`."""
-    from summarydb import child
-
-    return child.run(child.index)
-
-
-@main.command("_serve", hidden=True)
-def serve_child() -> int:
-    """Serve as a child of `up`."""
-    from summarydb import child
-
-    return child.run(child.serve)

@@ -20,7 +20,7 @@ from indexer.db.engine import read_only
 from indexer.errors import Deadline, Report, Retry, SummaryDBError, Wait
 from indexer.payload import Kind
 from indexer.version import __version__
-from webapi import kinds, openapi, queries, respond, v1
+from webapi import kinds, queries, respond, v1
 from webapi.errors import Malformed, Unknown
 from webapi.parameters import Parameter, Values, parse
 from webapi.v1 import Ask, Route, Site
@@ -174,12 +174,16 @@ def _mount_api(app: Flask, site: Site) -> None:
 
     @app.get(f"{v1.BASE}/openapi.json")
     def document() -> Response:
+        from webapi import openapi  # few ask for it, and not first
+
         parse((), query_string())
         made = Response(respond.encode(openapi.document(site.version)), content_type=respond.JSON)
         return unchanging(made)
 
     @app.get(f"{v1.BASE}/docs")
     def docs() -> Response:
+        from webapi import openapi
+
         parse((), query_string())
         return unchanging(html("docs.html", document=openapi.document(site.version)))
 

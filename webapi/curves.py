@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from functools import lru_cache
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from indexer.types import RestartCause
+from webapi.queries import tuples
 
 BUCKET = 64  # points of a bucket of level 0, and
 FAN = 8  # buckets in one of the next level: as indexer.db.rollups writes them
+BUCKET_POINTS = 4  # asked for, for which there is one bucket at least (it gives two): a chart reads few rows more
 RAW_FACTOR = 8  # a range of up to so many times `max_points` is thinned from rows; buckets would leave too few points
 PAGE_POINTS = 20_000  # rows in memory at once
 
@@ -37,6 +40,7 @@ _BUCKET_COLUMNS = """
     max_step, max_seq, max_wall_time, max_value, CASE WHEN min_step IS NULL THEN first_value END"""
 _LOW, _HIGH = slice(0, 4), slice(4, 8)
 _value, _high_value = itemgetter(3), itemgetter(7)
+_part, _place = itemgetter(9), itemgetter(9, 10)
 
 
 class Series(Protocol):
@@ -51,9 +55,9 @@ class Series(Protocol):
 class Curve(NamedTuple):
     """Columns of a series; `total` counts the points of the range before thinning."""
 
-    step: list[int]
-    wall_time: list[float | None]
-    value: list[float | None]
+    step: Sequence[int]
+    wall_time: Sequence[float | None]
+    value: Sequence[float | None]
     total: int
     downsampled: bool
 
@@ -83,7 +87,7 @@ def curve(
         behind, right = span.raw(above=last[:2])
         total = before + (stop - start) * BUCKET + behind
         if total > max_points * RAW_FACTOR:
-            parts = chain(left, span.buckets(start, stop, max(1, max_points // 2)), right)
+            parts = chain(left, span.buckets(start, stop, max(1, max_points // BUCKET_POINTS)), right)
             return _thinned(parts, total, max_points, first, last)
     total, pages = span.raw()
     if total <= max_points:
@@ -103,6 +107,11 @@ def points(
 ) -> list[Point]:
     """Return at most `limit` points behind the (step, seq) `after`, by step, then seq."""
     return _Span(conn, tag_id, from_step, to_step, restarts).page(limit, above=after)
+
+
+@lru_cache(maxsize=256)  # there are a few forms of each; to make one anew takes as long as to execute it
+def _statement(query: str) -> TextClause:
+    return text(query)
 
 
 class _Part(NamedTuple):
@@ -161,27 +170,29 @@ class _Span:
         stop = count if high is None else self._ordinal("last_step <=", "last_step <=", high, count)
         if start >= stop:
             return None
-        query = f"SELECT {_ENDS} FROM point_rollups WHERE tag_id = :tag AND level = 0 AND ordinal = :at"  # noqa: S608
-        [first], [last] = self._rows(query, at=start), self._rows(query, at=stop - 1)
-        return start, stop, first[_LOW], last[_HIGH]
+        query = (
+            f"SELECT {_ENDS} FROM point_rollups WHERE tag_id = :tag AND level = 0 AND ordinal IN (:first, :last) "  # noqa: S608
+            "ORDER BY ordinal"
+        )
+        ends = self._rows(query, first=start, last=stop - 1)
+        return start, stop, ends[0][_LOW], ends[-1][_HIGH]
 
     def _ordinal(self, above: str, condition: str, step: int, count: int) -> int:
         """Return how many of `count` buckets of level 0 meet a condition that holds for the first ones.
 
-        Goes down from the highest level: what a bucket meets `above` level 0, all below it meet.
+        Goes down from the highest level, in one statement: what a bucket meets `above` level 0, all below it meet.
         """
-        level = 0
-        while count // FAN ** (level + 1):
-            level += 1
-        at = 0
-        for depth in range(level, -1, -1):
-            at *= FAN
-            query = (
-                "SELECT count(*) FROM point_rollups WHERE tag_id = :tag AND level = :level "  # noqa: S608
-                f"AND ordinal >= :at AND ordinal < :stop AND {above if depth else condition} :step"
-            )
-            stop = min(at + FAN, count // FAN**depth)
-            at += self._rows(query, level=depth, at=at, stop=stop, step=step)[0][0]
+        top = 0
+        while count // FAN ** (top + 1):
+            top += 1
+        query = (
+            "WITH RECURSIVE w(level, at) AS (SELECT CAST(:above AS INTEGER), CAST(0 AS BIGINT) UNION ALL "  # noqa: S608
+            f"SELECT w.level - 1, w.at * {FAN} + (SELECT count(*) FROM point_rollups b WHERE b.tag_id = :tag "
+            f"AND b.level = w.level - 1 AND b.ordinal >= w.at * {FAN} AND b.ordinal < (w.at + 1) * {FAN} "
+            f"AND CASE WHEN w.level > 1 THEN b.{above} :step ELSE b.{condition} :step END) "
+            "FROM w WHERE w.level > 0) SELECT at FROM w WHERE level = 0"
+        )
+        at: int = self._rows(query, above=top + 1, step=step)[0][0]
         return at
 
     def buckets(self, start: int, stop: int, wanted: int) -> Iterator[_Part]:
@@ -198,13 +209,18 @@ class _Span:
             left.append((depth, start, start + -start % FAN))
             right.append((depth, stop - stop % FAN, stop))
             start, stop = -(-start // FAN), stop // FAN
-        for depth, first, end in [*left, (level, start, stop), *reversed(right)]:
-            if first < end:
-                query = (
-                    f"SELECT {_BUCKET_COLUMNS} FROM point_rollups WHERE tag_id = :tag AND level = :level "  # noqa: S608
-                    "AND ordinal >= :first AND ordinal < :stop ORDER BY ordinal"
-                )
-                yield _Part(BUCKET * FAN**depth, self._rows(query, level=depth, first=first, stop=end))
+        parts = [part for part in [*left, (level, start, stop), *reversed(right)] if part[1] < part[2]]
+        values: dict[str, int] = {}
+        selects: list[str] = []
+        for at, (depth, first, end) in enumerate(parts):
+            values |= {f"level{at}": depth, f"first{at}": first, f"stop{at}": end}
+            selects.append(
+                f"SELECT {_BUCKET_COLUMNS}, {at} AS part, ordinal FROM point_rollups WHERE tag_id = :tag "  # noqa: S608
+                f"AND level = :level{at} AND ordinal >= :first{at} AND ordinal < :stop{at}"
+            )
+        rows = sorted(self._rows(" UNION ALL ".join(selects), **values), key=_place)
+        for at, of_part in groupby(rows, _part):
+            yield _Part(BUCKET * FAN ** parts[at][0], list(of_part))
 
     def _where(self, above: Place, below: Place) -> tuple[str, dict[str, int]]:
         where = f"p.tag_id = :tag{self.condition}"
@@ -224,10 +240,7 @@ class _Span:
         return where, values
 
     def _rows(self, query: str, **values: int) -> list[Any]:
-        """Return rows as the driver's tuples, in half the time of SQLAlchemy's."""
-        cursor: Any = self.conn.execute(text(query), {"tag": self.tag_id, **values}).cursor
-        rows: list[Any] = cursor.fetchall()
-        return rows
+        return tuples(self.conn, _statement(query), {"tag": self.tag_id, **values})
 
 
 def _thinned(
@@ -270,10 +283,7 @@ def _narrow(
     others: dict[int, Point],
 ) -> None:
     """Let points or buckets of a group compete for its lowest and highest finite point; of equal ones, first wins."""
-    if weight == 1:
-        finite = [row for row in rows if row[3] is not None and math.isfinite(row[3])]
-    else:
-        finite = [row for row in rows if row[3] is not None]
+    finite = [row for row in rows if row[3] is not None and (weight > 1 or math.isfinite(row[3]))]
     if not finite:
         others.setdefault(group, rows[0] if weight == 1 else (*rows[0][:3], rows[0][8]))
         return

@@ -2,30 +2,46 @@
 
 Lists come from statistics; points are only read by `points` and `page_of_points`, curves by webapi.curves. Text sorts
 by its bytes on both databases (a PostgreSQL database may have any collation), and by its first `SORTED_CHARACTERS`, so
-that a cursor stays short whatever a name holds.
+that a cursor stays short whatever a name holds. Where thousands of rows may come, they are the driver's tuples.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, column, exists, func, or_, select, table, text, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    Select,
+    and_,
+    bindparam,
+    column,
+    exists,
+    func,
+    or_,
+    select,
+    table,
+    text,
+    tuple_,
+)
+from sqlalchemy.exc import DBAPIError
 
 from indexer import text as names
 from indexer.db.dialect import POSTGRESQL
 from indexer.db.schema import (
-    Indexer,
-    IndexState,
-    Job,
-    Restart,
-    Root,
-    Shard,
-    ShardError,
-    Tag,
-    TensorPoint,
+    INDEX_STATE,
+    INDEXER,
+    JOB,
+    RESTART,
+    ROOT,
+    SHARD,
+    SHARD_ERROR,
+    TAG,
+    TENSOR_POINT,
 )
 from indexer.errors import Refuse
 from indexer.types import CacheStatus, RestartCause
@@ -156,10 +172,6 @@ class TagRow(NamedTuple):
     id: int
     name: str
     plugin: str
-    data_class: str
-    content: bytes | None
-    display_name: str | None
-    description: str | None
     point_count: int
     first_step: int | None
     last_step: int | None
@@ -175,6 +187,10 @@ class TagRow(NamedTuple):
     pos_inf_count: int
     neg_inf_count: int
     max_length: int
+    data_class: str
+    content: bytes | None
+    display_name: str | None
+    description: str | None
 
 
 class SeriesRow(NamedTuple):
@@ -191,14 +207,8 @@ class SeriesRow(NamedTuple):
     rolled_count: int
 
 
-class PointRow(NamedTuple):
-    """A point."""
-
-    tag_id: int
-    step: int
-    seq: int
-    wall_time: float | None
-    value: float | None
+PointRow = tuple[int, int, int, float | None, float | None]
+"""A point: tag_id, step, seq, wall_time, value."""
 
 
 class IndexerRow(NamedTuple):
@@ -225,11 +235,11 @@ class Health(NamedTuple):
 
 
 _JOB_COLUMNS: dict[str, ColumnElement[Any]] = {
-    "id": Job.id.expression,
-    "root_id": Job.root_id.expression,
-    "root": Root.name.expression,
+    "id": JOB.c.id,
+    "root_id": JOB.c.root_id,
+    "root": ROOT.c.name,
     **{
-        name: getattr(Job, name).expression
+        name: JOB.c[name]
         for name in JobRow._fields
         if name not in {"id", "root_id", "root", "bad_records", "bad_bytes"}
     },
@@ -253,22 +263,28 @@ SORTS: dict[str, type | tuple[type, ...]] = {
 }
 """What `/jobs` sorts by, with the types a cursor may hold."""
 
-_SHARD_COLUMNS = [getattr(Shard, name) for name in ShardRow._fields if not name.startswith("error")]
-_TAG_COLUMNS = [getattr(Tag, name) for name in TagRow._fields]
+_SHARD_COLUMNS = [SHARD.c[name] for name in ShardRow._fields if not name.startswith("error")]
+_ERROR_COLUMNS = [SHARD_ERROR.c[name] for name in ("shard_id", "offset", "length", "reason")]
+_TAG_COLUMNS = [TAG.c[name] for name in TagRow._fields]
 _SERIES_COLUMNS = [
-    Tag.id,
-    Tag.job_id,
-    Job.train_id,
-    *(getattr(Tag, name) for name in SeriesRow._fields if name not in {"id", "job_id", "train_id"}),
+    TAG.c.id,
+    TAG.c.job_id,
+    JOB.c.train_id,
+    *(TAG.c[name] for name in SeriesRow._fields if name not in {"id", "job_id", "train_id"}),
 ]
-_INDEXER_COLUMNS = [getattr(Indexer, name) for name in IndexerRow._fields]
+_RESTARTED = (
+    select(RESTART.c.tag_id)
+    .where(RESTART.c.tag_id.in_(bindparam("tags", expanding=True)), RESTART.c.cause.in_(_SUPERSEDES))
+    .limit(1)
+)
+_INDEXER_COLUMNS = [INDEXER.c[name] for name in IndexerRow._fields]
 
 
 # The database ---------------------------------------------------------------------------------------------------------
 def state(conn: Connection) -> State:
     """Return what answers derive from, in one statement. Refuse where the schema is not the one we speak."""
     speaks = select(_VERSION.c.version_num).scalar_subquery().label("version_num")
-    row = conn.execute(select(IndexState.database_id, IndexState.change_counter, speaks)).first()
+    row = conn.execute(select(INDEX_STATE.c.database_id, INDEX_STATE.c.change_counter, speaks)).first()
     if row is None:
         raise Refuse("the database is empty: run `summarydb up LOGDIR` or `summarydb db upgrade` first")
     if row.version_num != REVISION:
@@ -286,13 +302,13 @@ def health(conn: Connection) -> Health:
         else "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
     )
     indexer = indexer_heard_last(conn)
-    behind = func.coalesce(func.sum(Job.bytes_on_disk - Job.bytes_indexed), 0)
-    counts = conn.execute(select(Job.cache_status, func.count(), behind).group_by(Job.cache_status)).all()
+    behind = func.coalesce(func.sum(JOB.c.bytes_on_disk - JOB.c.bytes_indexed), 0)
+    counts = conn.execute(select(JOB.c.cache_status, func.count(), behind).group_by(JOB.c.cache_status)).all()
     return Health(
         state=found,
         size_bytes=conn.execute(text(size)).scalar_one(),
         indexer=indexer,
-        scanned_at=conn.execute(select(IndexState.scanned_at)).scalar(),
+        scanned_at=conn.execute(select(INDEX_STATE.c.scanned_at)).scalar(),
         jobs={status.value: 0 for status in CacheStatus} | {row[0]: row[1] for row in counts},
         bytes_behind=max(0, sum(int(row[2]) for row in counts)),
     )
@@ -300,7 +316,7 @@ def health(conn: Connection) -> Health:
 
 def indexer_heard_last(conn: Connection) -> IndexerRow | None:
     """Return the indexer with the newest heartbeat, None where there never was one."""
-    newest = select(*_INDEXER_COLUMNS).order_by(Indexer.heartbeat.desc(), Indexer.id.desc()).limit(1)
+    newest = select(*_INDEXER_COLUMNS).order_by(INDEXER.c.heartbeat.desc(), INDEXER.c.id.desc()).limit(1)
     row = conn.execute(newest).first()
     return None if row is None else IndexerRow(*row)
 
@@ -311,8 +327,8 @@ def named(conn: Connection, references: Sequence[str]) -> dict[str, list[JobRef]
     ids = {int(reference) for reference in references if _ID.fullmatch(reference) and int(reference) < 2**31}
     keys = {names.key(_split(reference)[1]) for reference in references if not _ID.fullmatch(reference)}
     found: list[JobRef] = []
-    refs = select(Job.id, Root.name, Job.train_id).join(Root, Root.id == Job.root_id).order_by(Job.id)
-    for condition in (Job.id.in_(ids) if ids else None, Job.train_key.in_(keys) if keys else None):
+    refs = select(JOB.c.id, ROOT.c.name, JOB.c.train_id).join(ROOT, ROOT.c.id == JOB.c.root_id).order_by(JOB.c.id)
+    for condition in (JOB.c.id.in_(ids) if ids else None, JOB.c.train_key.in_(keys) if keys else None):
         if condition is not None:
             found += [JobRef(*row) for row in conn.execute(refs.where(condition))]
     matches: dict[str, list[JobRef]] = {}
@@ -355,39 +371,39 @@ def jobs(conn: Connection, wanted: JobsWanted) -> tuple[list[JobRow], bool]:
     """Return a page of jobs, and whether more follow. Two statements; NULLs sort last in both directions."""
     query = _jobs()
     if wanted.root is not None:
-        query = query.where(Root.name == stored(wanted.root))
+        query = query.where(ROOT.c.name == stored(wanted.root))
     if wanted.q is not None:
-        query = query.where(Job.train_id.icontains(stored(wanted.q), autoescape=True))
+        query = query.where(JOB.c.train_id.icontains(stored(wanted.q), autoescape=True))
     if wanted.cache_status is not None:
-        query = query.where(Job.cache_status == wanted.cache_status)
+        query = query.where(JOB.c.cache_status == wanted.cache_status)
     if wanted.plugin is not None:
-        with_plugin = exists().where(Tag.job_id == Job.id, Tag.plugin == names.store(wanted.plugin))
+        with_plugin = exists().where(TAG.c.job_id == JOB.c.id, TAG.c.plugin == names.store(wanted.plugin))
         query = query.where(with_plugin)
     key = _JOB_COLUMNS[wanted.sort]
     if SORTS[wanted.sort] is str:
         key = _bytewise(conn, key)
     if wanted.after is not None:
         query = query.where(_beyond(key, *wanted.after, descending=wanted.descending))
-    order = (key.desc(), Job.id.desc()) if wanted.descending else (key.asc(), Job.id.asc())
+    order = (key.desc(), JOB.c.id.desc()) if wanted.descending else (key.asc(), JOB.c.id.asc())
     rows = conn.execute(query.order_by(order[0].nulls_last(), order[1]).limit(wanted.limit + 1)).all()
     return _with_damage(conn, [JobRow(*row) for row in rows[: wanted.limit]]), len(rows) > wanted.limit
 
 
 def job(conn: Connection, job_id: int) -> JobRow:
     """Return one job."""
-    rows = [JobRow(*row) for row in conn.execute(_jobs().where(Job.id == job_id))]
+    rows = [JobRow(*row) for row in conn.execute(_jobs().where(JOB.c.id == job_id))]
     return _with_damage(conn, rows)[0]
 
 
 def _jobs() -> Select[Any]:
-    return select(*_JOB_COLUMNS.values()).join_from(Job, Root, Root.id == Job.root_id)
+    return select(*_JOB_COLUMNS.values()).join_from(JOB, ROOT, ROOT.c.id == JOB.c.root_id)
 
 
 def _with_damage(conn: Connection, rows: list[JobRow]) -> list[JobRow]:
     damaged = (
-        select(Shard.job_id, func.sum(Shard.bad_records), func.sum(Shard.bad_bytes))
-        .where(Shard.job_id.in_([row.id for row in rows]))
-        .group_by(Shard.job_id)
+        select(SHARD.c.job_id, func.sum(SHARD.c.bad_records), func.sum(SHARD.c.bad_bytes))
+        .where(SHARD.c.job_id.in_([row.id for row in rows]))
+        .group_by(SHARD.c.job_id)
     )
     damage = {job_id: (int(records), int(size)) for job_id, records, size in conn.execute(damaged)} if rows else {}
     clean = (0, 0)
@@ -399,19 +415,19 @@ def _with_damage(conn: Connection, rows: list[JobRow]) -> list[JobRow]:
 # Files and tags of a job ----------------------------------------------------------------------------------------------
 def shards(conn: Connection, job_id: int, *, limit: int, after: int | None) -> tuple[list[ShardRow], bool]:
     """Return a page of a job's files by id, and whether more follow. Three statements at most."""
-    query = select(*_SHARD_COLUMNS).where(Shard.job_id == job_id).order_by(Shard.id).limit(limit + 1)
+    query = select(*_SHARD_COLUMNS).where(SHARD.c.job_id == job_id).order_by(SHARD.c.id).limit(limit + 1)
     if after is not None:
-        query = query.where(Shard.id > after)
+        query = query.where(SHARD.c.id > after)
     rows = [ShardRow(*row) for row in conn.execute(query).all()]
     more, rows = len(rows) > limit, rows[:limit]
     damaged = [row.id for row in rows if row.bad_records or row.bad_bytes]
     if not damaged:
         return rows, more
-    of_them = ShardError.shard_id.in_(damaged)
-    counted = select(ShardError.shard_id, func.count()).where(of_them).group_by(ShardError.shard_id)
+    of_them = SHARD_ERROR.c.shard_id.in_(damaged)
+    counted = select(SHARD_ERROR.c.shard_id, func.count()).where(of_them).group_by(SHARD_ERROR.c.shard_id)
     counts = {row[0]: row[1] for row in conn.execute(counted)}
-    ordinal = func.row_number().over(partition_by=ShardError.shard_id, order_by=ShardError.offset).label("ordinal")
-    numbered = select(ShardError.shard_id, ShardError.offset, ShardError.length, ShardError.reason, ordinal)
+    within = func.row_number().over(partition_by=SHARD_ERROR.c.shard_id, order_by=SHARD_ERROR.c.offset)
+    numbered = select(*_ERROR_COLUMNS, within.label("ordinal"))
     first = numbered.where(of_them).subquery()
     errors: dict[int, list[tuple[int, int, str]]] = {}
     for shard, offset, length, reason in conn.execute(
@@ -424,17 +440,20 @@ def shards(conn: Connection, job_id: int, *, limit: int, after: int | None) -> t
     return [row._replace(error_count=counts.get(row.id, 0), errors=tuple(errors.get(row.id, ()))) for row in rows], more
 
 
-def tags(conn: Connection, wanted: TagsWanted) -> tuple[list[TagRow], bool]:
-    """Return a page of a job's tags by name, plugin and id, and whether more follow. One statement."""
-    query = select(*_TAG_COLUMNS).where(Tag.job_id == wanted.job)
+def tags(conn: Connection, wanted: TagsWanted) -> tuple[list[tuple[Any, ...]], bool]:
+    """Return a page of a job's tags by name, plugin and id, and whether more follow. One statement.
+
+    The rows are plain tuples in the order of TagRow's fields.
+    """
+    query = select(*_TAG_COLUMNS).where(TAG.c.job_id == wanted.job)
     if wanted.plugin is not None:
-        query = query.where(Tag.plugin == names.store(wanted.plugin))
+        query = query.where(TAG.c.plugin == names.store(wanted.plugin))
     if wanted.q is not None:
-        query = query.where(Tag.name.icontains(names.store(wanted.q), autoescape=True))
-    key = (_bytewise(conn, Tag.name.expression), _bytewise(conn, Tag.plugin.expression), Tag.id)
+        query = query.where(TAG.c.name.icontains(names.store(wanted.q), autoescape=True))
+    key = (_bytewise(conn, TAG.c.name), _bytewise(conn, TAG.c.plugin), TAG.c.id)
     if wanted.after is not None:
         query = query.where(tuple_(*key) > wanted.after)
-    rows = list(map(TagRow._make, conn.execute(query.order_by(*key).limit(wanted.limit + 1)).all()))
+    rows = tuples(conn, query.order_by(*key).limit(wanted.limit + 1))
     return rows[: wanted.limit], len(rows) > wanted.limit
 
 
@@ -455,19 +474,19 @@ def series(conn: Connection, wanted: SeriesWanted, among: Sequence[JobRef] | Non
     shown = {names.store(tag): tag for tag in wanted.tags}
     chosen = []
     if among is not None:
-        chosen.append(Tag.job_id.in_({ref.id for ref in among}))
+        chosen.append(TAG.c.job_id.in_({ref.id for ref in among}))
     if shown:
-        chosen.append(Tag.name_key.in_({names.short_key(name) for name in shown}))
-        chosen.append(Tag.name.in_(shown))
-    query = select(*_SERIES_COLUMNS).join_from(Tag, Job, Job.id == Tag.job_id).where(*chosen)
+        chosen.append(TAG.c.name_key.in_({names.short_key(name) for name in shown}))
+        chosen.append(TAG.c.name.in_(shown))
+    query = select(*_SERIES_COLUMNS).join_from(TAG, JOB, JOB.c.id == TAG.c.job_id).where(*chosen)
     if wanted.plugin is not None:
-        query = query.where(Tag.plugin == names.store(wanted.plugin))
+        query = query.where(TAG.c.plugin == names.store(wanted.plugin))
     if wanted.after is not None:
-        query = query.where(Tag.id > wanted.after)
-    rows = list(map(SeriesRow._make, conn.execute(query.order_by(Tag.id).limit(wanted.limit + 1)).all()))
+        query = query.where(TAG.c.id > wanted.after)
+    rows = list(map(SeriesRow._make, tuples(conn, query.order_by(TAG.c.id).limit(wanted.limit + 1))))
     unseen = shown.keys() - {row.name for row in rows}
     if unseen:
-        unseen -= set(conn.execute(select(Tag.name).where(*chosen).distinct()).scalars())
+        unseen -= set(conn.execute(select(TAG.c.name).where(*chosen).distinct()).scalars())
     if unseen:
         missing = next(name for name in shown if name in unseen)
         whose = "no job has" if among is None else "none of the named jobs has"
@@ -480,9 +499,9 @@ def page_of_points(
 ) -> list[PointRow]:
     """Return at most `limit` points of the tags, by tag, step and seq, behind the (step, seq) `after`.
 
-    Of several tags only with few points in all: both databases sort them then.
+    Of several tags only with few points in all: both databases may sort them then.
     """
-    point = TensorPoint
+    point = TENSOR_POINT.c
     query = select(point.tag_id, point.step, point.seq, point.wall_time, point.value)
     if len(tags_) == 1:
         query = query.where(point.tag_id == tags_[0]).order_by(point.step, point.seq)
@@ -494,15 +513,15 @@ def page_of_points(
         query = query.where(point.step >= chosen.first)
     if chosen.last is not None:
         query = query.where(point.step <= chosen.last)
-    if not chosen.superseded:
+    if not chosen.superseded and tuples(conn, _RESTARTED, {"tags": list(tags_)}):
         later = exists().where(
-            Restart.tag_id == point.tag_id,
-            Restart.seq > point.seq,
-            Restart.step <= point.step,
-            Restart.cause.in_(_SUPERSEDES),
+            RESTART.c.tag_id == point.tag_id,
+            RESTART.c.seq > point.seq,
+            RESTART.c.step <= point.step,
+            RESTART.c.cause.in_(_SUPERSEDES),
         )
         query = query.where(~later)
-    return list(map(PointRow._make, conn.execute(query.limit(limit)).all()))
+    return tuples(conn, query.limit(limit))
 
 
 def after_series(tag_id: int) -> tuple[int, int, int]:
@@ -554,6 +573,16 @@ def points(
 
 
 # Parts ----------------------------------------------------------------------------------------------------------------
+def tuples(conn: Connection, statement: Executable, values: Mapping[str, Any] | None = None) -> list[Any]:
+    """Return all rows as the driver's tuples: SQLAlchemy's own take as long again as reading them."""
+    cursor: Any = conn.execute(statement, values).cursor
+    try:
+        rows: list[Any] = cursor.fetchall()
+    except conn.dialect.loaded_dbapi.Error as e:  # SQLite computes rows as they are fetched, where a deadline may cut
+        raise DBAPIError.instance(None, None, e, conn.dialect.loaded_dbapi.Error, dialect=conn.dialect) from e
+    return rows
+
+
 def stored(name: str) -> str:
     """Return a name as the database holds it, given as we show it: file names go out as they are stored."""
     return names.store(name) if _UNSTORABLE.search(name) else name
@@ -586,7 +615,7 @@ def _beyond(
     key: ColumnElement[Any], value: float | str | None, row_id: int, *, descending: bool
 ) -> ColumnElement[bool]:
     """Return the condition that a row comes after (value, row_id); NULLs come last."""
-    later = Job.id < row_id if descending else Job.id > row_id
+    later = JOB.c.id < row_id if descending else JOB.c.id > row_id
     if value is None:
         return and_(key.is_(None), later)
     return or_(key < value if descending else key > value, and_(key == value, later), key.is_(None))

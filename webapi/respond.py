@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -29,7 +30,6 @@ HELD_BYTES = 1 << 20
 
 _GZIP_LEVEL = 1  # measured on points: level 5 takes three times as long for a tenth fewer bytes
 _GZIP_WINDOW = 31  # zlib's way to say: gzip, largest window
-_BARE = re.compile("-?Infinity|NaN|null")
 _MAX_CURSOR = 4 * 32_768  # characters; a key may hold a name
 
 
@@ -47,7 +47,7 @@ def encode(value: object) -> bytes:
 
 
 def encode_finite(value: object) -> bytes:
-    """Return `value`, whose floats are all finite, as JSON: ten times as fast, for long lists."""
+    """Return `value`, whose floats are all finite, as JSON: ten times as fast as `encode`, for long lists."""
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:  # lone surrogates
@@ -68,19 +68,25 @@ def finite(value: object) -> object:
     return value
 
 
-def column(numbers: Sequence[float | None], *, null: str = "null") -> str:
-    """Return a list of numbers as JSON text, `null` (itself JSON) in place of None and NaN.
+def infinite(rows: Sequence[Sequence[Any]], places: Iterable[int]) -> bool:
+    """Tell whether a float at one of these places of the rows may be infinite: then a sum is not finite."""
+    return not all(math.isfinite(sum(filter(None, map(itemgetter(place), rows)))) for place in places)
 
-    A list of numbers holds no letters but those of the bare words, so one substitution over the text makes it strict.
-    """
-    text = json.dumps(numbers, separators=(",", ":"))
-    if "n" not in text and "N" not in text:
-        return text
 
-    def word(match: re.Match[str]) -> str:
-        return null if match.group() in {"null", "NaN"} else f'"{match.group()}"'
+def column(numbers: Sequence[float | None], *, null: bytes = b"null") -> bytes:
+    """Return a list of numbers as JSON, `null` (itself JSON) in place of None and NaN."""
+    made = orjson.dumps(numbers)  # None and what is not finite are `null` there, and nothing else has an n
+    if b"n" not in made:
+        return made
+    words = [_word(number, null) for number in numbers if number is None or not math.isfinite(number)]
+    between = made.split(b"null")
+    return b"".join(chain.from_iterable(zip(between, [*words, b""], strict=True)))
 
-    return _BARE.sub(word, text)
+
+def _word(number: float | None, null: bytes) -> bytes:
+    if number is None or math.isnan(number):
+        return null
+    return b'"Infinity"' if number > 0 else b'"-Infinity"'
 
 
 # Cursors --------------------------------------------------------------------------------------------------------------

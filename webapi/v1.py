@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 import tempfile
 import time
@@ -12,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
-from operator import attrgetter
+from itertools import chain, groupby
+from operator import itemgetter
 from types import NoneType
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from sqlalchemy import Connection, Engine
 from werkzeug.wrappers import Response
@@ -27,6 +26,7 @@ from indexer.types import CacheStatus, DataClass
 from indexer.version import REVISION
 from webapi import queries, respond
 from webapi.curves import Curve, curve
+from webapi.curves import points as points_of
 from webapi.parameters import MAX_NAME, Kind, Parameter, Values
 
 BASE = "/api/v1"
@@ -40,6 +40,8 @@ STREAM_POINTS = 20_000
 """Points of a streamed series read at once: one transaction, so that no slow client holds a snapshot open."""
 SERIES_AT_ONCE = 400
 """Short series read by one statement."""
+TAGS_AT_ONCE = 500
+"""Tags made into JSON at once."""
 STREAM_BYTES = 1 << 18
 """JSON of whole series made in one transaction before it is sent."""
 
@@ -288,10 +290,13 @@ def jobs_page(conn: Connection, values: Values) -> tuple[list[queries.JobRow], s
 def jobs(_site: Site, conn: Connection, values: Values) -> Response:
     """Render `/jobs`."""
     rows, following = jobs_page(conn, values)
-    return _page([row._asdict() for row in rows], following)
+    return _page([row._asdict() for row in rows], following, strict=not respond.infinite(rows, _JOB_TIMES))
 
 
-def of_a_job(site: Site, conn: Connection, rest: str, parse: Callable[[Route], Values]) -> Response:
+_JOB_TIMES = [place for place, name in enumerate(queries.JobRow._fields) if name.endswith(("_time", "_since"))]
+
+
+def of_a_job(site: Site, conn: Connection, rest: str, parse: Callable[[Route], Values]) -> Answer:
     """Render `/jobs/{id}`, `/jobs/{id}/files` or `/jobs/{id}/tags`; `parse` reads the query string for the route."""
     ref, suffix = queries.in_path(conn, rest, [suffix for suffix in OF_A_JOB if suffix])
     route = OF_A_JOB[suffix]
@@ -319,7 +324,7 @@ def _files(conn: Connection, ref: queries.JobRef, values: Values) -> Response:
     return _page(items, respond.cursor("files", found[-1].id) if more else None)
 
 
-def _tags(conn: Connection, ref: queries.JobRef, values: Values) -> Response:
+def _tags(conn: Connection, ref: queries.JobRef, values: Values) -> Iterator[bytes]:
     after = None
     if (text := values.text("after")) is not None:
         name, plugin, tag_id = respond.position(text, "tags", str, str, respond.Small)
@@ -328,40 +333,55 @@ def _tags(conn: Connection, ref: queries.JobRef, values: Values) -> Response:
     found, more = queries.tags(conn, wanted)
     following = None
     if more:
-        last = found[-1]
+        last = queries.TagRow._make(found[-1])
         following = respond.cursor("tags", queries.sorted_part(last.name), queries.sorted_part(last.plugin), last.id)
-    body = respond.encode_finite({"items": _tag_items(found), "next": following})
-    return Response(body, content_type=respond.JSON)
+    return _tag_page(found, following)
 
 
-_IN_METADATA = ("content", "display_name", "description")
-_SHOWN = tuple(name for name in queries.TagRow._fields if name not in _IN_METADATA)
-_shown: Callable[[queries.TagRow], tuple[object, ...]] = attrgetter(*_SHOWN)
+_METADATA = queries.TagRow._fields.index("data_class")  # from here on: what a tag's metadata is made of
+_SHOWN = queries.TagRow._fields[: _METADATA + 1]
+_FLOATS = [place for place, name in enumerate(_SHOWN) if name.endswith(("_wall_time", "_value"))]
 
 
-def _tag_items(rows: Sequence[queries.TagRow]) -> list[dict[str, object]]:
-    """Return tags as JSON shows them; ten thousand are common, so what is rare is looked for once a page."""
-    items: list[dict[str, object]] = [dict(zip(_SHOWN, _shown(row), strict=True)) for row in rows]
-    plain = {
-        data_class.value: {"data_class": data_class, "display_name": None, "description": None, "plugin_content": None}
-        for data_class in DataClass
-    }
-    infinite = any(math.inf in column or -math.inf in column for column in zip(*rows, strict=True))
-    for item, row in zip(items, rows, strict=True):
-        if names.ESCAPE in row.name or names.ESCAPE in row.plugin:
-            item["name"], item["plugin"] = names.show(row.name), names.show(row.plugin)
-        if row.last_value is None and row.data_class == DataClass.SCALAR and row.point_count > 0:
+def _tag_page(rows: Sequence[tuple[Any, ...]], following: str | None) -> Iterator[bytes]:
+    """Yield a page of tags in pieces, so that ten thousand are sent while they are made."""
+    separator = b'{"items":['
+    for start in range(0, len(rows), TAGS_AT_ONCE):
+        yield separator + respond.encode_finite(_tag_items(rows[start : start + TAGS_AT_ONCE]))[1:-1]
+        separator = b","
+    yield (b"" if rows else separator) + b'],"next":' + respond.encode(following) + b"}"
+
+
+def _tag_items(rows: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Return rows of TagRow's fields as JSON shows them; most are alike in what describes them."""
+    items: list[dict[str, Any]] = []
+    described: dict[tuple[Any, ...], dict[str, str | None]] = {}
+    for row in rows:
+        item = dict(zip(_SHOWN, row, strict=False))
+        if item["last_value"] is None and item["data_class"] == DataClass.SCALAR and item["point_count"] > 0:
             item["last_value"] = "NaN"  # stored as NULL
-        if row.content is None and row.display_name is None and row.description is None:
-            item["metadata"] = plain[row.data_class]
-        else:
-            item["metadata"] = {
-                "data_class": row.data_class,
-                "display_name": None if row.display_name is None else names.show(row.display_name),
-                "description": None if row.description is None else names.show(row.description),
-                "plugin_content": None if row.content is None else base64.b64encode(row.content).decode(),
-            }
-    return [cast("dict[str, object]", respond.finite(item)) for item in items] if infinite else items
+        key = row[_METADATA:]
+        if key not in described:
+            described[key] = _metadata(*key)
+        item["metadata"] = described[key]
+        items.append(item)
+    if any(names.ESCAPE in text for text in {row[2] for row in rows} | {"".join([row[1] for row in rows])}):
+        for item in items:
+            item["name"], item["plugin"] = names.show(item["name"]), names.show(item["plugin"])
+    if respond.infinite(rows, _FLOATS):
+        return [cast("dict[str, Any]", respond.finite(item)) for item in items]
+    return items
+
+
+def _metadata(
+    data_class: str, content: bytes | None, display_name: str | None, description: str | None
+) -> dict[str, str | None]:
+    return {
+        "data_class": data_class,
+        "display_name": None if display_name is None else names.show(display_name),
+        "description": None if description is None else names.show(description),
+        "plugin_content": None if content is None else base64.b64encode(content).decode(),
+    }
 
 
 def points(site: Site, conn: Connection, values: Values) -> Response:
@@ -380,9 +400,9 @@ def points(site: Site, conn: Connection, values: Values) -> Response:
         following = queries.after_series(rows[-1].id)
     series_of = {row.id: (row, names.show(row.name), names.show(row.plugin)) for row in rows}
     items = []
-    for point in found:
-        row, tag, plugin = series_of[point.tag_id]
-        value: float | str | None = point.value
+    for tag_id, step, seq, wall_time, stored in found:
+        row, tag, plugin = series_of[tag_id]
+        value: float | str | None = stored
         if value is None and row.data_class == DataClass.SCALAR:
             value = "NaN"
         items.append(
@@ -391,13 +411,14 @@ def points(site: Site, conn: Connection, values: Values) -> Response:
                 "train_id": row.train_id,
                 "tag": tag,
                 "plugin": plugin,
-                "step": point.step,
-                "seq": point.seq,
-                "wall_time": point.wall_time,
+                "step": step,
+                "seq": seq,
+                "wall_time": wall_time,
                 "value": value,
             }
         )
-    return _page(items, None if following is None else respond.cursor("points", *following))
+    strict = not respond.infinite(found, (3, 4))
+    return _page(items, None if following is None else respond.cursor("points", *following), strict=strict)
 
 
 def series(site: Site, conn: Connection, values: Values) -> Iterator[bytes]:
@@ -427,8 +448,10 @@ def _range(values: Values) -> queries.Range:
     return queries.Range(values.integer("from_step"), values.integer("to_step"), values.word("restarts") == "all")
 
 
-def _page(items: Sequence[object], following: str | None) -> Response:
-    return Response(respond.encode({"items": items, "next": following}), content_type=respond.JSON)
+def _page(items: Sequence[object], following: str | None, *, strict: bool = False) -> Response:
+    """Return a page of a list; `strict`: all floats in it are finite."""
+    encode = respond.encode_finite if strict else respond.encode
+    return Response(encode({"items": items, "next": following}), content_type=respond.JSON)
 
 
 # Curves ---------------------------------------------------------------------------------------------------------------
@@ -452,25 +475,25 @@ class _Reads:
 
 def _series(reads: _Reads, rows: Sequence[queries.SeriesRow], values: Values, following: str | None) -> Iterator[bytes]:
     """Yield the answer's text: short series together, long ones that are wanted whole in pieces."""
-    separator = '{"series":['
+    separator = b'{"series":['
     max_points, chosen, x = values.count("max_points"), _range(values), values.text("x")
     waiting = deque(rows)
     while waiting:
         if _long(waiting[0], max_points):
-            yield separator.encode()
+            yield separator
             yield from _whole(reads, waiting.popleft(), chosen, x)
         else:
-            texts: list[str] = []
+            texts: list[bytes] = []
             size = 0
             with reads.open() as conn:
                 while waiting and size < STREAM_BYTES and not _long(waiting[0], max_points):
                     made = _curves(conn, _short(waiting, max_points), max_points, chosen, x)
                     texts += made
                     size += sum(map(len, made))
-            yield (separator + ",".join(texts)).encode()
-        separator = ","
+            yield separator + b",".join(texts)
+        separator = b","
     if not rows:
-        yield separator.encode()
+        yield separator
     yield b'],"next":' + respond.encode(following) + b"}"
 
 
@@ -479,14 +502,14 @@ def _long(row: queries.SeriesRow, max_points: int) -> bool:
     return row.point_count > STREAM_POINTS and (max_points == 0 or max_points >= row.point_count)
 
 
-def _head(row: queries.SeriesRow) -> str:
+def _head(row: queries.SeriesRow) -> bytes:
     facts = {
         "job": row.job_id,
         "train_id": row.train_id,
         "tag": names.show(row.name),
         "plugin": names.show(row.plugin),
     }
-    return respond.encode(facts).decode()[:-1]
+    return respond.encode_finite(facts)[:-1]
 
 
 def _short(waiting: deque[queries.SeriesRow], max_points: int) -> list[queries.SeriesRow]:
@@ -506,16 +529,14 @@ def _short(waiting: deque[queries.SeriesRow], max_points: int) -> list[queries.S
 
 def _curves(
     conn: Connection, rows: Sequence[queries.SeriesRow], max_points: int, chosen: queries.Range, x: str | None
-) -> list[str]:
+) -> list[bytes]:
     """Return the JSON of series; several are short, and read whole by one statement."""
     total = sum(row.point_count for row in rows)
     if len(rows) > 1:
         page = queries.page_of_points(conn, [row.id for row in rows], chosen, limit=total + 1)
         if len(page) <= total:  # else they grew meanwhile
-            of_tag: dict[int, list[queries.PointRow]] = {row.id: [] for row in rows}
-            for point in page:
-                of_tag[point.tag_id].append(point)
-            return [_curve(row, _whole_curve(of_tag[row.id]), x) for row in rows]
+            of_tag = {tag_id: list(points) for tag_id, points in groupby(page, itemgetter(0))}
+            return [_curve(row, _whole_curve(of_tag.get(row.id, ())), x) for row in rows]
     return [
         _curve(
             row,
@@ -534,29 +555,29 @@ def _curves(
 
 
 def _whole_curve(page: Sequence[queries.PointRow]) -> Curve:
-    return Curve([p.step for p in page], [p.wall_time for p in page], [p.value for p in page], len(page), False)
+    return Curve([p[1] for p in page], [p[3] for p in page], [p[4] for p in page], len(page), False)
 
 
-def _curve(row: queries.SeriesRow, found: Curve, x: str | None) -> str:
+def _curve(row: queries.SeriesRow, found: Curve, x: str | None) -> bytes:
     columns = [
         _head(row),
-        f'"total":{found.total}',
-        f'"downsampled":{json.dumps(found.downsampled)}',
-        f'"step":{respond.column(found.step)}',
-        f'"wall_time":{respond.column(found.wall_time)}',
-        f'"value":{respond.column(found.value, null=_null(row))}',
+        b'"total":%d' % found.total,
+        b'"downsampled":' + (b"true" if found.downsampled else b"false"),
+        b'"step":' + respond.column(found.step),
+        b'"wall_time":' + respond.column(found.wall_time),
+        b'"value":' + respond.column(found.value, null=_null(row)),
     ]
     if x is not None:
-        columns.append(f'"x":{_x(row, x, found.step, found.wall_time)}')
-    return ",".join(columns) + "}"
+        columns.append(b'"x":' + _x(row, x, found.step, found.wall_time))
+    return b",".join(columns) + b"}"
 
 
-def _null(row: queries.SeriesRow) -> str:
+def _null(row: queries.SeriesRow) -> bytes:
     """Return what a stored NULL is in JSON: of a scalar series NaN."""
-    return '"NaN"' if row.data_class == DataClass.SCALAR else "null"
+    return b'"NaN"' if row.data_class == DataClass.SCALAR else b"null"
 
 
-def _x(row: queries.SeriesRow, x: str, steps: Sequence[int], wall_times: Sequence[float | None]) -> str:
+def _x(row: queries.SeriesRow, x: str, steps: Sequence[int], wall_times: Sequence[float | None]) -> bytes:
     match x:
         case "step":
             return respond.column(steps)
@@ -574,23 +595,31 @@ def _whole(reads: _Reads, row: queries.SeriesRow, chosen: queries.Range, x: str 
     JSON wants one column after the other, a page holds them all: so steps go out as they are read, and the rest waits
     in files, NULL as NaN. `total` is what was sent. Points indexed meanwhile may be in it.
     """
-    yield f'{_head(row).removesuffix("}")},"downsampled":false,"step":['.encode()
+    yield _head(row) + b',"downsampled":false,"step":['
     total = 0
     after: tuple[int, int] | None = None
     with tempfile.TemporaryFile() as steps, tempfile.TemporaryFile() as times, tempfile.TemporaryFile() as numbers:
         while True:
             with reads.open() as conn:
-                page = queries.page_of_points(conn, [row.id], chosen, limit=STREAM_POINTS, after=after)
+                page = points_of(
+                    conn,
+                    row.id,
+                    after=after,
+                    limit=STREAM_POINTS,
+                    from_step=chosen.first,
+                    to_step=chosen.last,
+                    restarts=chosen.superseded,
+                )
             if not page:
                 break
-            _tags, step, _seqs, wall_times, values = zip(*page, strict=True)
-            yield ("," if total else "").encode() + respond.column(step)[1:-1].encode()
+            step = [point[0] for point in page]
+            yield (b"," if total else b"") + respond.column(step)[1:-1]
             if x == "step":
                 array("q", step).tofile(steps)
-            array("d", [math.nan if time_ is None else time_ for time_ in wall_times]).tofile(times)
-            array("d", [math.nan if value is None else value for value in values]).tofile(numbers)
+            _doubles([point[2] for point in page]).tofile(times)
+            _doubles([point[3] for point in page]).tofile(numbers)
             total += len(page)
-            after = (page[-1].step, page[-1].seq)
+            after = page[-1][:2]
             if len(page) < STREAM_POINTS:
                 break
         yield b'],"wall_time":['
@@ -603,13 +632,21 @@ def _whole(reads: _Reads, row: queries.SeriesRow, chosen: queries.Range, x: str 
                 yield from _spooled(steps, respond.column, code="q")
             else:
                 yield from _spooled(times, lambda part: _x(row, x, (), [None if math.isnan(t) else t for t in part]))
-    yield f'],"total":{total}}}'.encode()
+    yield b'],"total":%d}' % total
 
 
-def _spooled(file: BinaryIO, render: Callable[[Sequence[float]], str], code: str = "d") -> Iterator[bytes]:
+def _doubles(numbers: Sequence[float | None]) -> array[float]:
+    """Return numbers as an array, None as NaN."""
+    try:
+        return array("d", cast("Sequence[float]", numbers))
+    except TypeError:
+        return array("d", [math.nan if number is None else number for number in numbers])
+
+
+def _spooled(file: BinaryIO, render: Callable[[Sequence[float]], bytes], code: str = "d") -> Iterator[bytes]:
     """Yield the numbers in `file` (8 bytes each, of array's type `code`) as the inside of JSON lists."""
     file.seek(0)
-    comma = ""
+    comma = b""
     while part := file.read(8 * STREAM_POINTS):
-        yield (comma + render(array(code, part).tolist())[1:-1]).encode()
-        comma = ","
+        yield comma + render(array(code, part).tolist())[1:-1]
+        comma = b","

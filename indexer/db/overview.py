@@ -8,15 +8,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, case, cast, func, inspect, select
 
-from indexer.db.schema import BlobCount, Indexer, IndexState, Job, Root, Shard, Tag
-
-STATE = IndexState.__table__
-INDEXER = Indexer.__table__
-ROOT = Root.__table__
-JOB = Job.__table__
-SHARD = Shard.__table__
-TAG = Tag.__table__
-COUNT = BlobCount.__table__
+from indexer.db.schema import BLOB_COUNT, INDEX_STATE, INDEXER, JOB, ROOT, SHARD, TAG
 
 Values = Mapping[str, Any]
 
@@ -65,7 +57,7 @@ def overview(conn: Connection) -> Overview:
         .outerjoin_from(JOB, shards, shards.c.job_id == JOB.c.id)
         .order_by(JOB.c.root_id, JOB.c.update_time.desc(), JOB.c.id)
     )
-    state = conn.execute(select(STATE.c.change_counter, STATE.c.scanned_at)).mappings().first()
+    state = conn.execute(select(INDEX_STATE.c.change_counter, INDEX_STATE.c.scanned_at)).mappings().first()
     indexers = select(INDEXER)
     bad = _bad_payloads(conn)
     roots = select(ROOT.c.id, ROOT.c.name, ROOT.c.path).order_by(ROOT.c.id)
@@ -79,10 +71,14 @@ def overview(conn: Connection) -> Overview:
 
 def _bad_payloads(conn: Connection) -> dict[int, int]:
     """Return how many payloads of each job could not be decoded; none where the schema has no payloads yet."""
-    if not inspect(conn).has_table(BlobCount.__tablename__):
+    if not inspect(conn).has_table(BLOB_COUNT.name):
         return {}
-    errors = cast(func.sum(COUNT.c.errors), BigInteger)
-    query = select(TAG.c.job_id, errors).join_from(COUNT, TAG, TAG.c.id == COUNT.c.tag_id).where(COUNT.c.errors > 0)
+    errors = cast(func.sum(BLOB_COUNT.c.errors), BigInteger)
+    query = (
+        select(TAG.c.job_id, errors)
+        .join_from(BLOB_COUNT, TAG, TAG.c.id == BLOB_COUNT.c.tag_id)
+        .where(BLOB_COUNT.c.errors > 0)
+    )
     return {row[0]: row[1] for row in conn.execute(query.group_by(TAG.c.job_id))}
 
 

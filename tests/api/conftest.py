@@ -12,13 +12,13 @@ from urllib.parse import urlencode
 import pytest
 from flask import Flask
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
-from sqlalchemy import Connection, Engine, insert, update
+from sqlalchemy import Connection, Engine, Table, insert, update
 from werkzeug.test import TestResponse
 
 from indexer import text
 from indexer.config import Config
 from indexer.db.engine import open_engine, open_reader
-from indexer.db.schema import Indexer, IndexState, Job, Restart, Root, Shard, ShardError, Tag, TensorPoint
+from indexer.db.schema import INDEX_STATE, INDEXER, JOB, RESTART, ROOT, SHARD, SHARD_ERROR, TAG, TENSOR_POINT
 from tests.conftest import Backend
 from tests.support.engines import transaction
 from webapi.app import create_app
@@ -68,7 +68,7 @@ def tag_row(
     return {"id": tag, "job_id": job, "plugin": kind, "name": stored, "data_class": data_class} | keys | more
 
 
-def add(conn: Connection, table: type, rows: Sequence[Mapping[str, object]]) -> None:
+def add(conn: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
     """Insert rows that have the same columns."""
     conn.execute(insert(table), [dict(row) for row in rows])
 
@@ -77,7 +77,7 @@ def add_points(conn: Connection, rows: Sequence[Row]) -> None:
     """Insert points."""
     add(
         conn,
-        TensorPoint,
+        TENSOR_POINT,
         [dict(zip(("tag_id", "step", "seq", "wall_time", "value"), row, strict=True)) for row in rows],
     )
 
@@ -85,7 +85,7 @@ def add_points(conn: Connection, rows: Sequence[Row]) -> None:
 def changed(engine: Engine) -> None:
     """Raise the change counter, as every commit of an indexer does."""
     with transaction(engine) as conn:
-        conn.execute(update(IndexState).values(change_counter=IndexState.change_counter + 1))
+        conn.execute(update(INDEX_STATE).values(change_counter=INDEX_STATE.c.change_counter + 1))
 
 
 POINTS: list[Row] = [
@@ -153,25 +153,25 @@ def fill(engine: Engine) -> None:
     """Store two roots, jobs with odd names, restarts and values that are no JSON numbers."""
     columns = ("cache_status", "update_time", "bytes_on_disk", "bytes_indexed", "point_count", "last_error")
     with transaction(engine) as conn:
-        add(conn, Root, [
+        add(conn, ROOT, [
             {"id": 1, "name": "runs", "path": "/runs", "named": False},
             {"id": 2, "name": "exp", "path": "/exp", "named": True},
         ])  # fmt: skip
-        add(conn, Job, [job_row(*row[:3]) | dict(zip(columns, row[3:], strict=True)) for row in JOBS])
+        add(conn, JOB, [job_row(*row[:3]) | dict(zip(columns, row[3:], strict=True)) for row in JOBS])
         shard: dict[str, object] = {"kind": "summary", "format": "tensorboard", "size": 1000, "cursor": 1000}
-        add(conn, Shard, [
+        add(conn, SHARD, [
             shard | {"id": 1, "job_id": 1, "name": "events.1", "state": "done", "bad_records": 0, "bad_bytes": 0},
             shard | {"id": 2, "job_id": 1, "name": "events.2␛ff", "state": "torn", "bad_records": 150,
              "bad_bytes": 600},
             shard | {"id": 3, "job_id": 2, "name": "events.3", "state": "growing", "bad_records": 1, "bad_bytes": 9},
         ])  # fmt: skip
-        add(conn, ShardError, [
+        add(conn, SHARD_ERROR, [
             {"shard_id": 2, "offset": 8 * n, "length": 4, "reason": "payload checksum"} for n in range(150)
         ] + [{"shard_id": 3, "offset": 0, "length": 9, "reason": "length checksum"}])  # fmt: skip
-        add(conn, Tag, [with_statistics(row) for row in TAGS])
+        add(conn, TAG, [with_statistics(row) for row in TAGS])
         add_points(conn, POINTS)
-        add(conn, Restart, [{"tag_id": RESTARTED, "seq": 1, "step": 2, "shard_id": 2, "cause": "new_file"}])
-        add(conn, Indexer, [{
+        add(conn, RESTART, [{"tag_id": RESTARTED, "seq": 1, "step": 2, "shard_id": 2, "cause": "new_file"}])
+        add(conn, INDEXER, [{
             "id": 1, "host": "here", "pid": 4711, "version": "0.1", "started_at": 1.0, "heartbeat": 2.0,
             "state": "watching", "message": None,
         }])  # fmt: skip

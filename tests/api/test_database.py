@@ -113,6 +113,24 @@ def test_a_query_past_its_deadline_is_504(api: Api, monkeypatch: pytest.MonkeyPa
         assert "deadline" in detail
 
 
+def test_a_query_cut_behind_its_first_row_is_504(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite computes rows while they are fetched, where the deadline holds, too."""
+    one_and_no_end = (
+        "SELECT pg_sleep(60)"
+        if api.reader.dialect.name == "postgresql"
+        else "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 2"
+    )
+
+    def slow(conn: Connection) -> queries.State:
+        queries.tuples(conn, text(one_and_no_end))
+        raise AssertionError("it ended")
+
+    monkeypatch.setattr(queries, "state", slow)
+    client = create_app(Config(url=api.config.url, query_seconds=0.05), api.reader).test_client()
+    for detail in problems(client, 504):
+        assert "deadline" in detail
+
+
 @pytest.fixture
 def lost(api: Api, filled: Engine, backend: Backend, request: pytest.FixtureRequest) -> FlaskClient:
     """A client whose database has just gone."""

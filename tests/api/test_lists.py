@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, delete, insert
 
 from indexer import text
-from indexer.db.schema import Job, Root, Tag
+from indexer.db.schema import JOB, ROOT, TAG
 from tests.api.conftest import JOBS, MARKUP_TAG, ODD_JOB, SCRIPT, Api, add, changed, job_row, tag_row
 from tests.support.engines import transaction
 from tests.support.statements import statements
@@ -117,7 +117,7 @@ def test_pages_are_stable_while_jobs_come(api: Api, filled: Engine) -> None:
         following = {"after": page["next"]}
         with transaction(filled) as conn:
             row = job_row(100 + round_, 1, f"./new{round_}", update_time=1000.0 + round_)
-            conn.execute(insert(Job).values(**row))
+            conn.execute(insert(JOB).values(**row))
     assert expected == found
 
 
@@ -126,7 +126,7 @@ def test_jobs_are_listed_with_a_fixed_number_of_statements(api: Api, filled: Eng
     with statements(api.reader) as few:
         api.get("/jobs")
     with transaction(filled) as conn:
-        add(conn, Job, [job_row(n, 1, f"./many/{n}", update_time=float(n)) for n in range(100, 180)])
+        add(conn, JOB, [job_row(n, 1, f"./many/{n}", update_time=float(n)) for n in range(100, 180)])
     with statements(api.reader) as many:
         assert 88 == len(api.get("/jobs")["items"])
     assert 3 == len(few) == len(many)
@@ -187,7 +187,7 @@ def test_tags_of_a_job_by_any_name(api: Api, path: str, items: int) -> None:
 def test_an_unknown_job_is_not_found(api: Api, filled: Engine, path: str, suffix: str) -> None:
     """A job nobody has is a 404 that names it, on each of its routes."""
     with transaction(filled) as conn:
-        conn.execute(delete(Job).where(Job.train_id == "./"))
+        conn.execute(delete(JOB).where(JOB.c.train_id == "./"))
     problem = api.get(f"/jobs/{path}{suffix}", status=404)
     assert "id" == problem["parameter"]
 
@@ -271,7 +271,7 @@ def test_infinite_statistics_are_strict(api: Api, filled: Engine) -> None:
         more = {"point_count": 1, "last_value": float("inf"), "last_wall_time": float("-inf")}
         infinite = tag_row(50, 5, "scalars", "inf") | more
         nan = tag_row(51, 5, "scalars", "nan") | more | {"last_value": None}
-        add(conn, Tag, [infinite, nan])
+        add(conn, TAG, [infinite, nan])
     infinite, nan = api.get("/jobs/5/tags")["items"]
     assert ("Infinity", "-Infinity", "NaN") == (infinite["last_value"], infinite["last_wall_time"], nan["last_value"])
 
@@ -297,7 +297,7 @@ def test_filters_of_tags(api: Api, filters: dict[str, str], expected: set[int]) 
 def test_ten_thousand_tags_page_to_the_end(api: Api, filled: Engine) -> None:
     """Pages hold every tag once while others come before and behind, each with the same few statements."""
     with transaction(filled) as conn:
-        add(conn, Tag, [tag_row(1000 + n, 5, "scalars", f"layer{n % 97}/weight.{n:05}") for n in range(10_000)])
+        add(conn, TAG, [tag_row(1000 + n, 5, "scalars", f"layer{n % 97}/weight.{n:05}") for n in range(10_000)])
     found: list[int] = []
     following: dict[str, object] = {}
     counts = set()
@@ -311,7 +311,7 @@ def test_ten_thousand_tags_page_to_the_end(api: Api, filled: Engine) -> None:
             break
         following = {"after": page["next"]}
         with transaction(filled) as conn:
-            add(conn, Tag, [tag_row(20_000 + round_, 5, "scalars", f"a{round_}")])
+            add(conn, TAG, [tag_row(20_000 + round_, 5, "scalars", f"a{round_}")])
         changed(filled)
     assert 10_000 == len(found) == len(set(found))
     assert set(range(1000, 11_000)) == set(found)
@@ -321,7 +321,7 @@ def test_ten_thousand_tags_page_to_the_end(api: Api, filled: Engine) -> None:
 def test_names_longer_than_a_cursor_holds(api: Api, filled: Engine) -> None:
     """Names may be of any length and alike in their beginning; the cursor stays short, and nothing is skipped."""
     with transaction(filled) as conn:
-        add(conn, Tag, [tag_row(500 + n, 5, "p" * 10_000, "␛" * 100_000 + str(n)) for n in range(5)])
+        add(conn, TAG, [tag_row(500 + n, 5, "p" * 10_000, "␛" * 100_000 + str(n)) for n in range(5)])
     page = api.get("/jobs/5/tags", {"limit": 1})
     assert len(page["next"]) < 10_000
     assert [500, 501, 502, 503, 504] == ids(api.pages("/jobs/5/tags", {"limit": 1}))
@@ -330,8 +330,8 @@ def test_names_longer_than_a_cursor_holds(api: Api, filled: Engine) -> None:
 def test_a_root_may_have_any_name(api: Api, filled: Engine) -> None:
     """A root with a colon in its name is told from the train_id behind it."""
     with transaction(filled) as conn:
-        add(conn, Root, [{"id": 9, "name": text.store("d:x"), "path": "/x", "named": True}])
-        add(conn, Job, [job_row(90, 9, "./a")])
+        add(conn, ROOT, [{"id": 9, "name": text.store("d:x"), "path": "/x", "named": True}])
+        add(conn, JOB, [job_row(90, 9, "./a")])
     assert 90 == api.get("/jobs/" + quote("d:x:./a", safe=""))["id"]
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from indexer import text
-from indexer.db.schema import Job, Root
+from indexer.db.schema import JOB, ROOT
 from tests.api.conftest import SCRIPT, Api, add, job_row
 from tests.support.engines import transaction
 from webapi.app import size, when
@@ -86,9 +86,9 @@ def test_names_are_never_markup(api: Api, filled: Engine) -> None:
     with transaction(filled) as conn:
         for number, name in enumerate(NASTY):
             root = {"id": 20 + number, "name": text.store(name + "\udcff"), "path": "/", "named": True}
-            add(conn, Root, [root])
+            add(conn, ROOT, [root])
             more = {"last_error": name, "cache_status": "CACHED", "update_time": 1e9}
-            add(conn, Job, [job_row(20 + number, 20 + number, text.store(f"./{name}")) | more])
+            add(conn, JOB, [job_row(20 + number, 20 + number, text.store(f"./{name}")) | more])
     found = page(api, "/")
     assert before == {name for name, _ in found.elements}
     assert 1 == len(found.all("script"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, update
 
-from indexer.db.schema import Restart, Tag
+from indexer.db.schema import RESTART, TAG
 from tests.api.conftest import (
     MARKUP_TAG,
     Api,
@@ -135,8 +135,8 @@ def test_superseded_points_are_left_out_unless_asked_for(api: Api) -> None:
 def test_a_repeat_in_one_file_supersedes_nothing(api: Api, filled: Engine) -> None:
     """Going back within a file is kept by our own readers."""
     with transaction(filled) as conn:
-        add(conn, Tag, [tag_row(60, 5, "scalars", "again") | {"point_count": 3}])
-        add(conn, Restart, [{"tag_id": 60, "seq": 1, "step": 1, "shard_id": 1, "cause": "same_file"}])
+        add(conn, TAG, [tag_row(60, 5, "scalars", "again") | {"point_count": 3}])
+        add(conn, RESTART, [{"tag_id": 60, "seq": 1, "step": 1, "shard_id": 1, "cause": "same_file"}])
         add_points(conn, [(60, 1, 0, 1.0, 1.0), (60, 2, 0, 2.0, 2.0), (60, 1, 1, 3.0, 3.0)])
     (found,) = curves(api, job=5, tag="again")
     assert [1, 1, 2] == found["step"]
@@ -209,13 +209,13 @@ def test_a_train_id_of_two_roots_is_ambiguous(api: Api) -> None:
 def test_series_cost_the_same_statements_when_points_double(api: Api, filled: Engine) -> None:
     """What is sent depends on the series, never on their points."""
     with transaction(filled) as conn:
-        add(conn, Tag, [tag_row(70, 5, "scalars", "grows") | {"point_count": 100}])
+        add(conn, TAG, [tag_row(70, 5, "scalars", "grows") | {"point_count": 100}])
         add_points(conn, [(70, step, 0, None, 0.5) for step in range(100)])
     with statements(api.reader) as few:
         curves(api, job=5, tag="grows")
     with transaction(filled) as conn:
         add_points(conn, [(70, step, 0, None, 0.5) for step in range(100, 2_000)])
-        conn.execute(update(Tag).where(Tag.id == 70).values(point_count=2_000))
+        conn.execute(update(TAG).where(TAG.c.id == 70).values(point_count=2_000))
     with statements(api.reader) as many:
         curves(api, job=5, tag="grows")
     assert len(few) == len(many) <= 7
@@ -224,7 +224,7 @@ def test_series_cost_the_same_statements_when_points_double(api: Api, filled: En
 def test_a_long_curve_is_thinned_to_stored_points(api: Api, filled: Engine) -> None:
     """`max_points` bounds the points; first, last and extremes stay, and `total` counts what there was."""
     with transaction(filled) as conn:
-        add(conn, Tag, [tag_row(71, 5, "scalars", "spiky") | {"point_count": 5_000}])
+        add(conn, TAG, [tag_row(71, 5, "scalars", "spiky") | {"point_count": 5_000}])
         spikes = {1_234: 1e6, 4_321: -1e6}
         points: list[Row] = [(71, step, 0, float(step), spikes.get(step, step % 10)) for step in range(5_000)]
         add_points(conn, points)
@@ -252,7 +252,7 @@ def long_series(api: Api, filled: Engine, monkeypatch: pytest.MonkeyPatch) -> in
     with transaction(filled) as conn:
         for tag in (80, 81, 82):
             more = {"point_count": count, "first_wall_time": 5.0}
-            add(conn, Tag, [tag_row(tag, 5, "scalars", f"long{tag}") | more])
+            add(conn, TAG, [tag_row(tag, 5, "scalars", f"long{tag}") | more])
             add_points(
                 conn,
                 [(tag, step, 0, 5.0 + step, None if step % 7 == 0 else step / 3) for step in range(count)],
@@ -352,7 +352,7 @@ def test_points_page_while_a_series_grows(api: Api, filled: Engine) -> None:
 def test_a_narrow_range_over_many_series_is_bounded(api: Api, filled: Engine) -> None:
     """Where most series have nothing in the range a page may be short, but its statements are bounded."""
     with transaction(filled) as conn:
-        add(conn, Tag, [tag_row(100 + n, 5, "scalars", f"n{n}") | {"point_count": 50} for n in range(100)])
+        add(conn, TAG, [tag_row(100 + n, 5, "scalars", f"n{n}") | {"point_count": 50} for n in range(100)])
         add_points(conn, [(100 + n, step, 0, None, 1.0) for n in range(100) for step in range(50)])
         add_points(conn, [(199, 1_000, 0, None, 1.0)])
     wanted = {"job": 5, "from_step": 1_000, "limit": 10}

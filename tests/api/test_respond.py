@@ -35,7 +35,7 @@ def meant(value: object, null: object) -> object:
 def test_a_column_is_strict_json_and_exact(numbers: list[float | None]) -> None:
     """Every float and int64 survives; None and NaN become the word given."""
     assert [meant(n, None) for n in numbers] == strict(respond.column(numbers))
-    assert [meant(n, "NaN") for n in numbers] == strict(respond.column(numbers, null='"NaN"'))
+    assert [meant(n, "NaN") for n in numbers] == strict(respond.column(numbers, null=b'"NaN"'))
 
 
 @given(

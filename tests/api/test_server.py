@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Engine, insert
 
-from indexer.db.schema import Job
+from indexer.db.schema import JOB
 from tests.api.conftest import Api, changed, job_row, refuse_constant
 from tests.support.engines import transaction
 from webapi import v1
@@ -65,7 +65,7 @@ def test_many_clients_at_once_while_rows_come(api: Api, filled: Engine) -> None:
         answers = [pool.submit(get, port, path) for path in paths * 12]
         for number in range(10):
             with transaction(filled) as conn:
-                conn.execute(insert(Job).values(**job_row(500 + number, 1, f"./new{number}")))
+                conn.execute(insert(JOB).values(**job_row(500 + number, 1, f"./new{number}")))
             changed(filled)
         found = [answer.result() for answer in answers]
         assert {200} == {status for status, _ in found}

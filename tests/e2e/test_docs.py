@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import create_engine, inspect
 
 from indexer.db.dialect import parse_url
-from indexer.db.schema import Base
+from indexer.db.schema import METADATA
 from summarydb import cli
 from summarydb.settings import SETTINGS, load
 from tests.support.program import CHECKOUT, PATIENCE_SECONDS, environment, eventually, run, started
@@ -169,7 +169,7 @@ def test_every_table_and_view_is_documented_with_its_columns(url: str) -> None:
     engine = create_engine(parse_url(url))
     try:
         found = inspect(engine)
-        names = [*Base.metadata.tables, *found.get_view_names()]
+        names = [*METADATA.tables, *found.get_view_names()]
         documented = {name: set(re.findall(r"`(\w+)`", section(page, name))) for name in names}
         actual = {name: {column["name"] for column in found.get_columns(name)} for name in names}
     finally:
