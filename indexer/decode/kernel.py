@@ -96,6 +96,10 @@ class Walker:
         names = self._names[start : self._state[5]].tobytes()
         return [(job, style, names[at - start : at - start + size]) for job, style, at, size, _ in rows]
 
+    def fresh(self) -> Walker:
+        """Return one that knows no tags."""
+        return Walker(self._function, int(self._state[12]))
+
     def forget(self, jobs: Sequence[int]) -> None:
         """Give up the keys of jobs; they match nothing any more."""
         owners = self._keys[: self._state[4], 0]

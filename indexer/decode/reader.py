@@ -98,6 +98,13 @@ class Decoder:
         if self._kernel is not None and gone:
             self._kernel.walker.forget(list(gone))
 
+    def clear(self) -> None:
+        """Forget all jobs, and begin to count again; nothing that was decoded may be in use."""
+        self.series.clear()
+        self._jobs.clear()
+        if self._kernel is not None:
+            self._kernel = _Fast(self, self._kernel.walker.fresh())
+
     def decode(self, buffer: frames.Buffer, spans: Sequence[Span]) -> Decoded:
         """Decode `buffer[span.start:span.stop]` of each span; never raises because of what they hold."""
         view = memoryview(buffer)

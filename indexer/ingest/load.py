@@ -99,6 +99,7 @@ class Loader:
         self.decoder = decoder
         self.lock = lock  # of the decoder, and of the ids
         self.ids = TagIds(database)
+        self.remembered: set[int] = set()  # jobs
         self.tags: dict[int, TagState] = {}  # by series number
         self.tails = rollups.Tails()
 
@@ -108,6 +109,7 @@ class Loader:
         wanted = [job for job in jobs if job.tags is None]
         for job in wanted:
             job.tags = {}
+        self.remembered.update(job.id for job in wanted)
         by_id = {job.id: job for job in wanted if any(shard.cursor for shard in job.shards.values())}
         if not by_id:
             return
@@ -131,8 +133,12 @@ class Loader:
                 self.tags.pop(number, None)
                 self.tails.kept.pop(t.id, None)
             job.tags = None
+        self.remembered.difference_update(job.id for job in jobs)
         with self.lock:
-            self.decoder.forget([job.id for job in jobs])
+            if self.remembered:
+                self.decoder.forget([job.id for job in jobs])
+            else:  # numbers are not used again, so that they would grow for months
+                self.decoder.clear()
 
     def prepare(self, batch: Batch) -> Prepared:
         """Number the points of a batch, move the tags on, and pack what goes into the tables; no database needed."""

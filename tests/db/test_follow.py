@@ -564,6 +564,7 @@ def test_memory_lets_go_of_jobs_that_are_quiet(engine: Engine, tmp_path: Path) -
     clock.time += 100.0
     follower.settle()
     assert {} == follower.indexer.loader.tags
+    assert [] == follower.indexer.loader.decoder.series
     append(root / "a" / FIRST, scalars([2]))
     follower.scan()
     assert [("./a", 2), ("./b", 1)] == rows(engine, "SELECT train_id, point_count FROM jobs ORDER BY 1")
