@@ -185,6 +185,7 @@ class Kind:
     options: tuple[Option, ...] = ()
     forms: Mapping[str, Callable[[Stored, Options], Form]] = field(default_factory=dict)
     tables: tuple[Table, ...] = ()
+    superseded: bool = False  # lists show what restarts superseded, too, where nobody says which
     examples: tuple[Example, ...] = ()
 
     def accepts(self, value: Neutral, plugin: str) -> bool:

@@ -57,7 +57,17 @@ def _route(kind: Kind) -> Route:
         f"{kind.about} By tag id, step, seq and ordinal. `error` says why one could not be decoded. A page may hold"
         " fewer items than `limit`: go on while there is `next`."
     )
-    parameters = (JOB, TAG, PLUGIN, FROM_STEP, TO_STEP, *own, v1.restarts("current"), LIMIT, AFTER)
+    parameters = (
+        JOB,
+        TAG,
+        PLUGIN,
+        FROM_STEP,
+        TO_STEP,
+        *own,
+        v1.restarts("all" if kind.superseded else "current"),
+        LIMIT,
+        AFTER,
+    )
     return Route(kind.path, kind.path.strip("/"), kind.title, about, parameters, f"{kind.name}Page", (404,))
 
 
@@ -126,8 +136,12 @@ def _items(
             weight += own
     data = blobs.data(conn, heavy)
     items = []
+    room = PAGE_BYTES
     for row in rows:
-        tag, stored = tags[row.key[0]], replace(row.stored, data=data.get(row.key))
+        tag = tags[row.key[0]]
+        content = tag.content if tag.content is not None and len(tag.content) <= room else None
+        room -= len(content or b"")
+        stored = replace(row.stored, data=data.get(row.key), content=content)
         items.append(
             {
                 "job": tag.job_id,
@@ -144,7 +158,7 @@ def _items(
                 "stored": "file" if row.encoding == "ref" else "database",
                 "error": stored.error,
                 "metadata": kind.describe(stored),
-                "url": address(row.key),
+                "url": v1.address(row.key),
                 **_rendered(kind, stored, options),
             }
         )
@@ -158,18 +172,13 @@ def _rendered(kind: Kind, stored: Any, options: Options) -> dict[str, Any]:
         raise Malformed(kind.options[0].name, str(e)) from e
 
 
-def address(key: blobs.Key) -> str:
-    """Return the path of a payload's bytes."""
-    return f"{v1.BASE}/blobs/" + "/".join(map(str, key))
-
-
 # Bytes ----------------------------------------------------------------------------------------------------------------
 def found(conn: Connection, key: blobs.Key) -> tuple[Kind, blobs.BlobRow]:
     """Return a payload's kind and row. Unknown where there is none."""
     in_range = all(0 <= number < 2**31 for number in (key[0], *key[2:])) and -(2**63) <= key[1] < 2**63
     one = blobs.one(conn, key) if in_range else None
     if one is None or one[0] not in BY_NAME:
-        raise Unknown("tag", f"there is no payload at {address(key)}: the lists of each kind name those there are")
+        raise Unknown("tag", f"there is no payload at {v1.address(key)}: the lists of each kind name those there are")
     return BY_NAME[one[0]], one[1]
 
 

@@ -20,12 +20,13 @@ from typing import BinaryIO, cast
 from sqlalchemy import Connection, Engine
 from werkzeug.wrappers import Response
 
+from indexer import content
 from indexer import text as names
 from indexer.config import Config
 from indexer.db.engine import read_only
 from indexer.types import CacheStatus, DataClass
 from indexer.version import REVISION
-from webapi import queries, respond
+from webapi import attached, queries, respond
 from webapi.curves import Curve, curve
 from webapi.parameters import MAX_NAME, Kind, Parameter, Values
 
@@ -42,6 +43,11 @@ SERIES_AT_ONCE = 400
 """Short series read by one statement."""
 STREAM_BYTES = 1 << 18
 """JSON of whole series made in one transaction before it is sent."""
+
+PAYLOAD_BYTES = 8 * 2**20
+"""Payloads in a page of points, decoded. Unit: bytes."""
+PAYLOADS = 10_000
+"""Payloads in a page of points; of one point more are in its kind's list."""
 
 Ask = Callable[[dict[str, object]], None]
 """Takes a wish to the indexer: `{"ask": "access", "jobs": [id, ...]}` says that people look at these jobs. It must
@@ -199,8 +205,26 @@ POINTS = Route(
     "/points",
     "points",
     "Points",
-    "Every raw point, by tag id, step and seq. A page may hold fewer items than `limit`: go on while there is `next`.",
-    (JOB, TAG, PLUGIN, FROM_STEP, TO_STEP, restarts("all"), LIMIT, AFTER),
+    "Every raw point, by tag id, step and seq, with what there is beside its number: `payloads`. A page may hold fewer"
+    " items than `limit`: go on while there is `next`.",
+    (
+        JOB,
+        TAG,
+        PLUGIN,
+        FROM_STEP,
+        TO_STEP,
+        restarts("all"),
+        Parameter(
+            "payload",
+            Kind.CHOICE,
+            f"`base64` adds the bytes of payloads, {PAYLOAD_BYTES // 2**20} MiB a page at most; null where they do not"
+            " fit, or are in a file: `url` gives them.",
+            default="none",
+            choices=("none", "base64"),
+        ),
+        LIMIT,
+        AFTER,
+    ),
     "PointPage",
     (404,),
 )
@@ -335,6 +359,7 @@ def _tags(conn: Connection, ref: queries.JobRef, values: Values) -> Response:
 
 
 _IN_METADATA = ("content", "display_name", "description")
+_OF_PLUGIN = ("plugin_content", "plugin_data")
 _SHOWN = tuple(name for name in queries.TagRow._fields if name not in _IN_METADATA)
 _shown: Callable[[queries.TagRow], tuple[object, ...]] = attrgetter(*_SHOWN)
 
@@ -343,7 +368,7 @@ def _tag_items(rows: Sequence[queries.TagRow]) -> list[dict[str, object]]:
     """Return tags as JSON shows them; ten thousand are common, so what is rare is looked for once a page."""
     items: list[dict[str, object]] = [dict(zip(_SHOWN, _shown(row), strict=True)) for row in rows]
     plain = {
-        data_class.value: {"data_class": data_class, "display_name": None, "description": None, "plugin_content": None}
+        data_class.value: {"data_class": data_class, **dict.fromkeys(("display_name", "description", *_OF_PLUGIN))}
         for data_class in DataClass
     }
     infinite = any(math.inf in column or -math.inf in column for column in zip(*rows, strict=True))
@@ -360,6 +385,7 @@ def _tag_items(rows: Sequence[queries.TagRow]) -> list[dict[str, object]]:
                 "display_name": None if row.display_name is None else names.show(row.display_name),
                 "description": None if row.description is None else names.show(row.description),
                 "plugin_content": None if row.content is None else base64.b64encode(row.content).decode(),
+                "plugin_data": content.decoded(row.plugin, row.content),
             }
     return [cast("dict[str, object]", respond.finite(item)) for item in items] if infinite else items
 
@@ -378,8 +404,15 @@ def points(site: Site, conn: Connection, values: Values) -> Response:
     found, following = queries.points(conn, rows, _range(values), limit=limit, after=after)
     if following is None and more:
         following = queries.after_series(rows[-1].id)
+    with_payloads = attached.page(conn, found, limit=PAYLOADS)
+    data: dict[tuple[int, int, int, int], bytes] | None = None
+    if values.word("payload") == "base64":
+        with_payloads, data = attached.with_bytes(conn, found, with_payloads, most=PAYLOAD_BYTES)
+    if with_payloads.points < len(found):
+        found = found[: with_payloads.points]
+        following = (found[-1].tag_id, found[-1].step, found[-1].seq)
     series_of = {row.id: (row, names.show(row.name), names.show(row.plugin)) for row in rows}
-    items = []
+    items: list[dict[str, object]] = []
     for point in found:
         row, tag, plugin = series_of[point.tag_id]
         value: float | str | None = point.value
@@ -397,7 +430,32 @@ def points(site: Site, conn: Connection, values: Values) -> Response:
                 "value": value,
             }
         )
+        if (payloads := with_payloads.of.get((point.tag_id, point.step, point.seq))) is not None:
+            items[-1]["payloads"] = [_payload(one, data) for one in payloads]
     return _page(items, None if following is None else respond.cursor("points", *following))
+
+
+def _payload(one: attached.Attached, data: dict[tuple[int, int, int, int], bytes] | None) -> dict[str, object]:
+    """Return a payload as an item of `/points` shows it, with its bytes where `data` has them."""
+    row = one.row
+    shown: dict[str, object] = {
+        "kind": one.kind,
+        "ordinal": row.key[3],
+        "content_type": row.stored.content_type,
+        "length": row.stored.length,
+        "sha256": row.digest.hex(),
+        "error": row.stored.error,
+        "url": address(row.key),
+    }
+    if data is not None:
+        bytes_ = data.get(row.key)
+        shown["base64"] = None if bytes_ is None else base64.b64encode(bytes_).decode()
+    return shown
+
+
+def address(key: tuple[int, int, int, int]) -> str:
+    """Return the path of a payload's bytes."""
+    return f"{BASE}/blobs/" + "/".join(map(str, key))
 
 
 def series(site: Site, conn: Connection, values: Values) -> Iterator[bytes]:

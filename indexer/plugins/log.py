@@ -57,6 +57,7 @@ KIND = Kind(
         "cut": {"type": "boolean", "description": "A text is longer; the bytes have all of it."},
     },
     describe=describe,
+    superseded=True,
     examples=(
         Example(
             Message("session_log", b"\x08\x03\x12\x06ckpt-1"),

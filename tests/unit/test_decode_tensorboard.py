@@ -215,7 +215,7 @@ def test_length_of_a_blob_sequence(what: bytes, plugin: str | None, length: int)
 
 @pytest.mark.parametrize("path", PATHS)
 def test_session_starts_say_where_they_lie(path: Path) -> None:
-    """A START knows the points and good records before it, its own point comes behind it; other states start nothing."""
+    """A START knows the points and good records before it, its own point lies behind; other states start nothing."""
     parts = [
         records.tb_version(1.0),
         records.tb_scalar("t", 1, 1.0, 1.0),
