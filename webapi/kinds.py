@@ -194,7 +194,7 @@ def content(conn: Connection, kind: Kind, row: blobs.BlobRow, values: Values) ->
     if row.stored.error is not None:
         raise Malformed("form", f"is raw for this payload, which could not be decoded: {row.stored.error}")
     if row.encoding == "ref":
-        with _opened(conn, row) as file:
+        with opened(blobs.place(conn, row.key), row) as file:
             stored = replace(row.stored, data=file.read(row.stored.length))
     else:
         stored = replace(row.stored, data=blobs.data(conn, [row]).get(row.key, b""))
@@ -218,9 +218,8 @@ def _inline_or_saved(answer: Response, content_type: str, key: blobs.Key, suffix
     return answer
 
 
-def _opened(conn: Connection, row: blobs.BlobRow) -> BinaryIO:
+def opened(where: blobs.Place | None, row: blobs.BlobRow) -> BinaryIO:
     """Return the file that holds a payload, at its first byte. Unknown where it is gone, or holds something else."""
-    where = blobs.place(conn, row.key)
     gone = Unknown("tag", "this payload was too long for the database, and its file is not what it was or not here")
     if where is None:
         raise gone
@@ -246,7 +245,7 @@ def _opened(conn: Connection, row: blobs.BlobRow) -> BinaryIO:
 
 
 def _from_file(conn: Connection, row: blobs.BlobRow) -> Response:
-    file = _opened(conn, row)
+    file = opened(blobs.place(conn, row.key), row)
 
     def chunks() -> Iterator[bytes]:
         left = row.stored.length
