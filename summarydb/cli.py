@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -303,7 +304,12 @@ def export(
                 out = stack.enter_context(Path(output).open("wb"))
             except OSError as e:
                 raise Refuse(f"--output {output} cannot be written ({e.strerror}): give another file") from None
-        gone = exporting.run(config.url, wanted, out, seconds=config.query_seconds)
+        try:
+            gone = exporting.run(config.url, wanted, out, seconds=config.query_seconds)
+            out.flush()
+        except BrokenPipeError:  # whoever read us has enough; Python would say so again when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+            return
     if gone:
         ending.say(f"{gone:,} payloads were too long for the database, and their files are gone: they are left out")
 

@@ -9,6 +9,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from sqlalchemy import Engine
 from indexer.db.engine import read_only
 from summarydb import cli, export
 from tests.support.following import SMALL, index_once, make
+from tests.support.program import environment
 from tests.support.records import (
     ms_image,
     ms_version,
@@ -266,6 +269,21 @@ def test_nothing_is_written_within_a_transaction(runs: Path, url: str, monkeypat
     out = Out()
     assert 0 == export.run(url, export.Wanted(), out, seconds=10.0)
     assert 12 == out.getvalue().count(b"\n")
+
+
+def test_a_reader_that_has_enough_is_no_error(engine: Engine, url: str, tmp_path: Path) -> None:
+    """`| head` ends the export, silently and with exit code 0."""
+    numbers = b"".join(tb_scalar("loss", step, step / 4, 1.0) for step in range(5_000))
+    index_once(engine, make(tmp_path / "runs", {f"a/{FILE}": tb_version(1.0) + numbers}))
+    command = [sys.executable, "-m", "summarydb", "export", "--db", url]
+    with subprocess.Popen(
+        command, env=environment(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        assert b'"step":0' in program.stdout.readline()
+        program.stdout.close()
+        assert (b"", 0) == (program.stderr.read(), program.wait())
 
 
 def test_memory_is_that_of_a_page(engine: Engine, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
