@@ -6,6 +6,7 @@ web shows stored blobs by the same kind. Nothing here knows a database, and nump
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -136,6 +137,7 @@ class Stored:
     error: str | None = None
     data: bytes | None = None  # None: not asked for, or too much for a list
     row: Mapping[str, Any] = field(default_factory=dict)  # of the kind's single table
+    content: bytes | None = None  # what the plugin says of the series, where a list knows it
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +185,24 @@ class Kind:
     options: tuple[Option, ...] = ()
     forms: Mapping[str, Callable[[Stored, Options], Form]] = field(default_factory=dict)
     tables: tuple[Table, ...] = ()
+    superseded: bool = False  # lists show what restarts superseded, too, where nobody says which
     examples: tuple[Example, ...] = ()
 
     def accepts(self, value: Neutral, plugin: str) -> bool:
         """Tell whether `value` of a series of `plugin` is to be offered to `decode`."""
         plugins = self.takes.get(type(value), frozenset())
         return plugins is None or plugin in plugins
+
+
+def of_plugin(stored: Stored) -> dict[str, Any]:
+    """Return what the plugin of a payload says of the series, as base64: nobody here knows the plugin."""
+    return {"plugin_content": b64encode(stored.content).decode()} if stored.content else {}
+
+
+PLUGIN_CONTENT: Mapping[str, Schema] = {
+    "plugin_content": {"type": "string", "description": "What the plugin says of the series, base64."}
+}
+"""What `of_plugin` returns."""
 
 
 def shown(**facts: object) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from importlib import metadata
 
 from summarydb import __version__
 
-_EXTRAS = {"postgres": ("psycopg",)}
+_EXTRAS = {"postgres": ("psycopg",), "arrow": ("pyarrow",)}
 """What each extra brings, as distributions."""
 
 

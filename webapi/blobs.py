@@ -20,6 +20,9 @@ ROUNDS = 16
 KEYS_AT_ONCE = 500
 """Payloads read by one statement."""
 
+CONTENT_BYTES = 2**14
+"""What a plugin says of a series is read with its payloads where it is no longer."""
+
 Key = tuple[int, int, int, int]
 """tag_id, step, seq, ordinal."""
 
@@ -54,6 +57,7 @@ class TagRow(NamedTuple):
     name: str
     plugin: str
     blobs: int  # how many
+    content: bytes | None = None  # of its plugin, where it is short
 
 
 class BlobRow(NamedTuple):
@@ -93,7 +97,8 @@ def tags(conn: Connection, wanted: Wanted, *, limit: int) -> tuple[list[TagRow],
         where.append("t.id > :after")
         values["after"] = series_before(_position(wanted.after))
     query = text(
-        "SELECT t.id, t.job_id, j.train_id, t.name, t.plugin, c.count"  # noqa: S608  # values are bound
+        "SELECT t.id, t.job_id, j.train_id, t.name, t.plugin, c.count,"  # noqa: S608  # values are bound
+        f" CASE WHEN length(t.content) <= {CONTENT_BYTES} THEN t.content END"
         " FROM blob_counts c JOIN tags t ON t.id = c.tag_id JOIN jobs j ON j.id = t.job_id"
         f" WHERE {' AND '.join(where)} ORDER BY t.id LIMIT :limit"
     ).bindparams(*(bindparam(name, expanding=True) for name in expanding))

@@ -57,7 +57,17 @@ def _route(kind: Kind) -> Route:
         f"{kind.about} By tag id, step, seq and ordinal. `error` says why one could not be decoded. A page may hold"
         " fewer items than `limit`: go on while there is `next`."
     )
-    parameters = (JOB, TAG, PLUGIN, FROM_STEP, TO_STEP, *own, v1.restarts("current"), LIMIT, AFTER)
+    parameters = (
+        JOB,
+        TAG,
+        PLUGIN,
+        FROM_STEP,
+        TO_STEP,
+        *own,
+        v1.restarts("all" if kind.superseded else "current"),
+        LIMIT,
+        AFTER,
+    )
     return Route(kind.path, kind.path.strip("/"), kind.title, about, parameters, f"{kind.name}Page", (404,))
 
 
@@ -126,8 +136,12 @@ def _items(
             weight += own
     data = blobs.data(conn, heavy)
     items = []
+    room = PAGE_BYTES
     for row in rows:
-        tag, stored = tags[row.key[0]], replace(row.stored, data=data.get(row.key))
+        tag = tags[row.key[0]]
+        content = tag.content if tag.content is not None and len(tag.content) <= room else None
+        room -= len(content or b"")
+        stored = replace(row.stored, data=data.get(row.key), content=content)
         items.append(
             {
                 "job": tag.job_id,
@@ -144,7 +158,7 @@ def _items(
                 "stored": "file" if row.encoding == "ref" else "database",
                 "error": stored.error,
                 "metadata": kind.describe(stored),
-                "url": address(row.key),
+                "url": v1.address(row.key),
                 **_rendered(kind, stored, options),
             }
         )
@@ -158,18 +172,13 @@ def _rendered(kind: Kind, stored: Any, options: Options) -> dict[str, Any]:
         raise Malformed(kind.options[0].name, str(e)) from e
 
 
-def address(key: blobs.Key) -> str:
-    """Return the path of a payload's bytes."""
-    return f"{v1.BASE}/blobs/" + "/".join(map(str, key))
-
-
 # Bytes ----------------------------------------------------------------------------------------------------------------
 def found(conn: Connection, key: blobs.Key) -> tuple[Kind, blobs.BlobRow]:
     """Return a payload's kind and row. Unknown where there is none."""
     in_range = all(0 <= number < 2**31 for number in (key[0], *key[2:])) and -(2**63) <= key[1] < 2**63
     one = blobs.one(conn, key) if in_range else None
     if one is None or one[0] not in BY_NAME:
-        raise Unknown("tag", f"there is no payload at {address(key)}: the lists of each kind name those there are")
+        raise Unknown("tag", f"there is no payload at {v1.address(key)}: the lists of each kind name those there are")
     return BY_NAME[one[0]], one[1]
 
 
@@ -185,7 +194,7 @@ def content(conn: Connection, kind: Kind, row: blobs.BlobRow, values: Values) ->
     if row.stored.error is not None:
         raise Malformed("form", f"is raw for this payload, which could not be decoded: {row.stored.error}")
     if row.encoding == "ref":
-        with _opened(conn, row) as file:
+        with opened(blobs.place(conn, row.key), row) as file:
             stored = replace(row.stored, data=file.read(row.stored.length))
     else:
         stored = replace(row.stored, data=blobs.data(conn, [row]).get(row.key, b""))
@@ -209,9 +218,8 @@ def _inline_or_saved(answer: Response, content_type: str, key: blobs.Key, suffix
     return answer
 
 
-def _opened(conn: Connection, row: blobs.BlobRow) -> BinaryIO:
+def opened(where: blobs.Place | None, row: blobs.BlobRow) -> BinaryIO:
     """Return the file that holds a payload, at its first byte. Unknown where it is gone, or holds something else."""
-    where = blobs.place(conn, row.key)
     gone = Unknown("tag", "this payload was too long for the database, and its file is not what it was or not here")
     if where is None:
         raise gone
@@ -237,7 +245,7 @@ def _opened(conn: Connection, row: blobs.BlobRow) -> BinaryIO:
 
 
 def _from_file(conn: Connection, row: blobs.BlobRow) -> Response:
-    file = _opened(conn, row)
+    file = opened(blobs.place(conn, row.key), row)
 
     def chunks() -> Iterator[bytes]:
         left = row.stored.length

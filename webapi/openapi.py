@@ -12,7 +12,7 @@ from indexer.plugins import KINDS
 from indexer.types import CacheStatus, DataClass, Format, ShardKind, ShardState
 from webapi import kinds
 from webapi.parameters import MAX_REPEATS, Kind, Parameter
-from webapi.v1 import BASE, ROUTES, Route
+from webapi.v1 import BASE, PAYLOADS, ROUTES, Route
 
 Schema = dict[str, Any]
 
@@ -234,6 +234,11 @@ SCHEMAS: dict[str, Schema] = {
                     "display_name": _nullable(_text("As in the file.")),
                     "description": _nullable(_text("As in the file; Markdown.")),
                     "plugin_content": _nullable(_text("Bytes of the plugin, base64.")),
+                    "plugin_data": {
+                        "type": ["object", "null"],
+                        "description": "What they say, by the names of the plugin's own message; fields that are left"
+                        " out are zero or empty. Null where the plugin is none that is known, or they are damaged.",
+                    },
                 },
                 "What the writer says of the tag.",
             ),
@@ -261,8 +266,26 @@ SCHEMAS: dict[str, Schema] = {
             "seq": _integer("How often the series went back before."),
             "wall_time": _wall_time("When it was written."),
             "value": _number("Null where the point is no number."),
+            "payloads": _list(
+                _object(
+                    {
+                        "kind": _text("Of the payload, as `blobs.kind`."),
+                        "ordinal": _integer("Number within its point: 0, 1, 2 ..."),
+                        "content_type": _text("Of the bytes, as they themselves say."),
+                        "length": _integer("Bytes."),
+                        "sha256": _text("Of the bytes, hexadecimal."),
+                        "error": _nullable(_text("Why it could not be decoded.")),
+                        "url": _text("Path of its bytes."),
+                        "base64": _nullable(_text("The bytes, where they are asked for.")),
+                    },
+                    "A payload.",
+                    optional=["base64"],
+                ),
+                f"What there is beside the number; of one point the first {PAYLOADS}, the lists of kinds have all.",
+            ),
         },
         "A stored point.",
+        optional=["payloads"],
     ),
     **{f"{kind.name}Item": _item(kind) for kind in KINDS},
     **{f"{kind.name}Page": _page(f"{kind.name}Item") for kind in KINDS},

@@ -19,12 +19,13 @@ from typing import Any, BinaryIO, cast
 from sqlalchemy import Connection, Engine
 from werkzeug.wrappers import Response
 
+from indexer import content
 from indexer import text as names
 from indexer.config import Config
 from indexer.db.engine import read_only
 from indexer.types import CacheStatus, DataClass
 from indexer.version import REVISION
-from webapi import queries, respond
+from webapi import attached, queries, respond
 from webapi.curves import Curve, curve
 from webapi.curves import points as points_of
 from webapi.parameters import MAX_NAME, Kind, Parameter, Values
@@ -44,6 +45,11 @@ TAGS_AT_ONCE = 500
 """Tags made into JSON at once."""
 STREAM_BYTES = 1 << 18
 """JSON of whole series made in one transaction before it is sent."""
+
+PAYLOAD_BYTES = 8 * 2**20
+"""Payloads in a page of points, decoded. Unit: bytes."""
+PAYLOADS = 10_000
+"""Payloads in a page of points; of one point more are in its kind's list."""
 
 Ask = Callable[[dict[str, object]], None]
 """Takes a wish to the indexer: `{"ask": "access", "jobs": [id, ...]}` says that people look at these jobs. It must
@@ -201,8 +207,26 @@ POINTS = Route(
     "/points",
     "points",
     "Points",
-    "Every raw point, by tag id, step and seq. A page may hold fewer items than `limit`: go on while there is `next`.",
-    (JOB, TAG, PLUGIN, FROM_STEP, TO_STEP, restarts("all"), LIMIT, AFTER),
+    "Every raw point, by tag id, step and seq, with what there is beside its number: `payloads`. A page may hold fewer"
+    " items than `limit`: go on while there is `next`.",
+    (
+        JOB,
+        TAG,
+        PLUGIN,
+        FROM_STEP,
+        TO_STEP,
+        restarts("all"),
+        Parameter(
+            "payload",
+            Kind.CHOICE,
+            f"`base64` adds the bytes of payloads, {PAYLOAD_BYTES // 2**20} MiB a page at most; null where they do not"
+            " fit, or are in a file: `url` gives them.",
+            default="none",
+            choices=("none", "base64"),
+        ),
+        LIMIT,
+        AFTER,
+    ),
     "PointPage",
     (404,),
 )
@@ -338,6 +362,7 @@ def _tags(conn: Connection, ref: queries.JobRef, values: Values) -> Iterator[byt
     return _tag_page(found, following)
 
 
+_PLUGIN = queries.TagRow._fields.index("plugin")
 _METADATA = queries.TagRow._fields.index("data_class")  # from here on: what a tag's metadata is made of
 _SHOWN = queries.TagRow._fields[: _METADATA + 1]
 _FLOATS = [place for place, name in enumerate(_SHOWN) if name.endswith(("_wall_time", "_value"))]
@@ -355,12 +380,12 @@ def _tag_page(rows: Sequence[tuple[Any, ...]], following: str | None) -> Iterato
 def _tag_items(rows: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
     """Return rows of TagRow's fields as JSON shows them; most are alike in what describes them."""
     items: list[dict[str, Any]] = []
-    described: dict[tuple[Any, ...], dict[str, str | None]] = {}
+    described: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         item = dict(zip(_SHOWN, row, strict=False))
         if item["last_value"] is None and item["data_class"] == DataClass.SCALAR and item["point_count"] > 0:
             item["last_value"] = "NaN"  # stored as NULL
-        key = row[_METADATA:]
+        key = (row[_PLUGIN], *row[_METADATA:])
         if key not in described:
             described[key] = _metadata(*key)
         item["metadata"] = described[key]
@@ -374,13 +399,14 @@ def _tag_items(rows: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
 
 
 def _metadata(
-    data_class: str, content: bytes | None, display_name: str | None, description: str | None
-) -> dict[str, str | None]:
+    plugin: str, data_class: str, written: bytes | None, display_name: str | None, description: str | None
+) -> dict[str, Any]:
     return {
         "data_class": data_class,
         "display_name": None if display_name is None else names.show(display_name),
         "description": None if description is None else names.show(description),
-        "plugin_content": None if content is None else base64.b64encode(content).decode(),
+        "plugin_content": None if written is None else base64.b64encode(written).decode(),
+        "plugin_data": None if written is None else content.decoded(plugin, written),
     }
 
 
@@ -398,8 +424,15 @@ def points(site: Site, conn: Connection, values: Values) -> Response:
     found, following = queries.points(conn, rows, _range(values), limit=limit, after=after)
     if following is None and more:
         following = queries.after_series(rows[-1].id)
+    with_payloads = attached.page(conn, found, limit=PAYLOADS)
+    data: dict[tuple[int, int, int, int], bytes] | None = None
+    if values.word("payload") == "base64":
+        with_payloads, data = attached.with_bytes(conn, found, with_payloads, most=PAYLOAD_BYTES)
+    if with_payloads.points < len(found):
+        found = found[: with_payloads.points]
+        following = found[-1][:3]
     series_of = {row.id: (row, names.show(row.name), names.show(row.plugin)) for row in rows}
-    items = []
+    items: list[dict[str, Any]] = []
     for tag_id, step, seq, wall_time, stored in found:
         row, tag, plugin = series_of[tag_id]
         value: float | str | None = stored
@@ -417,8 +450,33 @@ def points(site: Site, conn: Connection, values: Values) -> Response:
                 "value": value,
             }
         )
+        if (payloads := with_payloads.of.get((tag_id, step, seq))) is not None:
+            items[-1]["payloads"] = [_payload(one, data) for one in payloads]
     strict = not respond.infinite(found, (3, 4))
     return _page(items, None if following is None else respond.cursor("points", *following), strict=strict)
+
+
+def _payload(one: attached.Attached, data: dict[tuple[int, int, int, int], bytes] | None) -> dict[str, object]:
+    """Return a payload as an item of `/points` shows it, with its bytes where `data` has them."""
+    row = one.row
+    shown: dict[str, object] = {
+        "kind": one.kind,
+        "ordinal": row.key[3],
+        "content_type": row.stored.content_type,
+        "length": row.stored.length,
+        "sha256": row.digest.hex(),
+        "error": row.stored.error,
+        "url": address(row.key),
+    }
+    if data is not None:
+        bytes_ = data.get(row.key)
+        shown["base64"] = None if bytes_ is None else base64.b64encode(bytes_).decode()
+    return shown
+
+
+def address(key: tuple[int, int, int, int]) -> str:
+    """Return the path of a payload's bytes."""
+    return f"{BASE}/blobs/" + "/".join(map(str, key))
 
 
 def series(site: Site, conn: Connection, values: Values) -> Iterator[bytes]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from indexer.errors import Report
 
@@ -18,6 +20,13 @@ class BadRecord(Report):
         return self.why
 
 
+UNKNOWN_FIELDS = "unknown_fields"
+"""Kind of a value whose field the format does not know, and plugin of such fields of an event."""
+
+UNKNOWN_EVENT = "__event__"
+"""Tag of an event's fields that the format does not know."""
+
+
 class Value(NamedTuple):
     """One value of an event."""
 
@@ -25,7 +34,18 @@ class Value(NamedTuple):
     plugin: str  # what it names itself; empty: nothing, so its tag's first plugin, else what `kind` stands for
     kind: str  # the field that holds it; empty: none
     message: Any  # the dialect's own, which it is asked about later; None where `plugin` says all
-    data: bytes = b""  # what the field holds, where there is no message
+    data: bytes = b""  # what the field holds, where there is no message or it does not know the field
+
+
+def leftover(message: Any) -> bytes:
+    """Return the fields of a message that its format does not know, serialized; empty where there are none."""
+    if not len(UnknownFieldSet(message)):
+        return b""
+    rest = type(message)()
+    rest.CopyFrom(message)
+    for field, _ in message.ListFields():
+        rest.ClearField(field.name)
+    return cast("bytes", rest.SerializePartialToString())
 
 
 class Event(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from google.protobuf.message import DecodeError
 
-from indexer.decode.event import BadRecord, Event, Value
+from indexer.decode.event import UNKNOWN_EVENT, UNKNOWN_FIELDS, BadRecord, Event, Value, leftover
 from indexer.types import DataClass, Series
 from indexer.wire import mindspore_pb2 as wire
 
@@ -49,8 +49,12 @@ def read(payload: bytes | memoryview, file_name: str = "") -> Event:
             kind = message.WhichOneof("value")
             if kind:  # a value without content says nothing
                 values.append(Value(name, _PLUGINS[kind], kind, message))
+            elif rest := leftover(message):
+                values.append(Value(name, UNKNOWN_FIELDS, UNKNOWN_FIELDS, message, rest))
     elif what == "graph_def":
         values.append(Value(file_name, "graph", what, None, event.graph_def))
+    if rest := leftover(event):
+        values.append(Value(UNKNOWN_EVENT, UNKNOWN_FIELDS, UNKNOWN_FIELDS, None, rest))
     return Event(event.wall_time, event.step, values, False)
 
 
@@ -77,7 +81,7 @@ def stands_for(value: Value) -> str:
 
 def describe(job: int, plugin: str, value: Value) -> Series:
     """Return the series that begins with `value`."""
-    return Series(job, plugin, value.name, _CLASSES[plugin])
+    return Series(job, plugin, value.name, _CLASSES.get(plugin, DataClass.UNKNOWN))
 
 
 def number(_series: Series, value: Value) -> float | None:

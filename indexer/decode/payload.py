@@ -130,7 +130,7 @@ class Collector:
 
 def _written(value: Value) -> bytes:
     """Return the field that holds a value, serialized."""
-    if value.message is None:
+    if value.message is None or value.data:
         return value.data
     what = getattr(value.message, value.kind)
     return what if isinstance(what, bytes) else cast("bytes", what.SerializeToString())

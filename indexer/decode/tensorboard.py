@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from google.protobuf.message import DecodeError
 
-from indexer.decode.event import BadRecord, Event, Value
+from indexer.decode.event import UNKNOWN_EVENT, UNKNOWN_FIELDS, BadRecord, Event, Value, leftover
 from indexer.types import DataClass, Series
 from indexer.wire import tensorboard_pb2 as wire
 
@@ -24,6 +24,8 @@ SCALARS = "scalars"
 
 _GRAPHS = "graphs"
 _RUN_METADATA = "graph_tagged_run_metadata"
+_RECORDS = frozenset({"session_log", "log_message"})
+_META_GRAPH = "meta_graph_def"
 
 # What a value without a data class of its own is, by its field: plugin, class, plugin content (for images and audio the
 # plugin's own message with converted_to_tensor set).
@@ -90,10 +92,16 @@ def read(payload: bytes | memoryview, _file_name: str = "") -> Event:
     elif what == "tagged_run_metadata":
         tagged = event.tagged_run_metadata
         values = [Value(_name(tagged.tag), _RUN_METADATA, "tagged_run_metadata", None, tagged.run_metadata)]
+    elif what == "meta_graph_def":
+        values = [Value(f"__{_META_GRAPH}__", _META_GRAPH, what, None, event.meta_graph_def)]
+    elif what in _RECORDS:
+        values = [Value(f"__{what}__", what, what, None, getattr(event, what).SerializeToString())]
     else:
-        started = what == "session_log" and event.session_log.status == wire.SessionLog.START
-        return Event(event.wall_time, event.step, [], started)
-    return Event(event.wall_time, event.step, values, False)
+        values = []
+    if rest := leftover(event):
+        values.append(Value(UNKNOWN_EVENT, UNKNOWN_FIELDS, UNKNOWN_FIELDS, None, rest))
+    started = what == "session_log" and event.session_log.status == wire.SessionLog.START
+    return Event(event.wall_time, event.step, values, started)
 
 
 def version(payload: bytes | memoryview) -> str:
@@ -126,7 +134,7 @@ def stands_for(value: Value) -> str:
 def describe(job: int, plugin: str, value: Value) -> Series:
     """Return the series that begins with `value`."""
     if value.message is None:
-        return Series(job, plugin, value.name, _PLUGIN_CLASSES[plugin], content=b"")
+        return Series(job, plugin, value.name, _PLUGIN_CLASSES.get(plugin, DataClass.UNKNOWN), content=b"")
     known = _STANDS_FOR.get(value.kind)
     if not value.message.HasField("metadata"):
         if known is None:
@@ -186,7 +194,10 @@ def length(series: Series, value: Value) -> int:
 
 def _value(message: Any) -> Value:
     plugin = message.metadata.plugin_data.plugin_name if message.HasField("metadata") else ""
-    return Value(_name(message.tag), plugin, message.WhichOneof("value") or "", message)
+    kind = message.WhichOneof("value") or ""
+    if not kind and (rest := leftover(message)):
+        return Value(_name(message.tag), plugin, UNKNOWN_FIELDS, message, rest)
+    return Value(_name(message.tag), plugin, kind, message)
 
 
 def _name(tag: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indexer.payload import Example, Kind, Message, Stored, shown
+from indexer.payload import PLUGIN_CONTENT, Example, Kind, Message, Stored, of_plugin, shown
 from indexer.types import Blob
 
 
@@ -12,8 +12,8 @@ def decode(value: Message) -> list[Blob]:
 
 
 def describe(stored: Stored) -> dict[str, object]:
-    """Return the field that holds the message."""
-    return shown(**stored.facts)
+    """Return the field that holds the message, and what the plugin says of the series."""
+    return shown(**stored.facts) | of_plugin(stored)
 
 
 KIND = Kind(
@@ -23,7 +23,10 @@ KIND = Kind(
     about="Values that have no kind of their own: the serialized protobuf message, as the writer made it.",
     takes={Message: None},
     decode=decode,
-    metadata={"field": {"type": "string", "description": "The field of the file's format that holds it."}},
+    metadata={
+        "field": {"type": "string", "description": "The field of the file's format that holds it."},
+        **PLUGIN_CONTENT,
+    },
     describe=describe,
     examples=(Example(Message("graph_def", b"\x0a\x00"), "graphs", {"metadata": {"field": "graph_def"}}),),
 )

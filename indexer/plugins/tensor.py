@@ -11,7 +11,20 @@ import re
 import struct
 from typing import TYPE_CHECKING, Any
 
-from indexer.payload import Array, Example, Form, Kind, Option, Options, Stored, Strings, Table, shown
+from indexer.payload import (
+    PLUGIN_CONTENT,
+    Array,
+    Example,
+    Form,
+    Kind,
+    Option,
+    Options,
+    Stored,
+    Strings,
+    Table,
+    of_plugin,
+    shown,
+)
 from indexer.types import Blob
 
 if TYPE_CHECKING:
@@ -204,6 +217,11 @@ def _texts(value: Any) -> Any:
 
 
 def describe(stored: Stored) -> dict[str, object]:
+    """Return type and shape, and what the plugin says of the series: here are those of plugins nobody knows."""
+    return described(stored) | of_plugin(stored)
+
+
+def described(stored: Stored) -> dict[str, object]:
     """Return type and shape."""
     return shown(dtype=stored.dtype, shape=None if stored.shape is None else list(stored.shape), **stored.facts)
 
@@ -268,6 +286,7 @@ KIND = Kind(
             "description": "How many are stored, where the shape has more: the last one stands for the rest.",
         },
         "declared": {"type": "string", "description": "The type as the writer names it, where its elements differ."},
+        **PLUGIN_CONTENT,
     },
     describe=describe,
     fields={

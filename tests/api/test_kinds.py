@@ -48,6 +48,11 @@ REQUESTS: list[tuple[str, dict[str, object]]] = [
     ("/audio", {"job": "tensorboard:./audio-old", "limit": 1}),
     ("/audio", {"job": "tensorboard:./audio-new", "limit": 2}),
     ("/messages", {"job": "tensorboard:./run-metadata", "limit": 1}),
+    ("/pr-curves", {"job": "tensorboard:./pr-curves", "limit": 1}),
+    ("/meshes", {"job": "tensorboard:./mesh", "limit": 3, "dims": "0,0,:"}),
+    ("/custom-scalars", {"job": "tensorboard:./custom-scalars"}),
+    ("/logs", {"job": "tensorboard:./run-metadata"}),
+    ("/tensors", {"job": "tensorboard:./tensors", "tag": "own/plugin", "limit": 1}),
 ]
 FILE = "events.out.tfevents.1700000000.x"
 
@@ -259,6 +264,16 @@ def test_superseded_images_are_left_out(mine: tuple[Api, Path]) -> None:
     every = api.get("/images", wanted | {"restarts": "all"})["items"]
     assert [(1, 0), (2, 0), (2, 1)] == [(i["step"], i["seq"]) for i in every]
     assert [png(2, 2), png(2, 2, 1), png(2, 2, 2)] == [api.request(i["url"]).data for i in every]
+
+
+def test_logs_are_listed_whole(mine: tuple[Api, Path]) -> None:
+    """What a session start overtook stays in the list of logs: it is history, not data."""
+    api, _ = mine
+    (start,) = api.get("/logs")["items"]
+    assert {"field": "session_log", "status": "START"} == start["metadata"]
+    assert [start] == api.get("/logs", {"restarts": "all"})["items"]
+    wanted = {p["name"]: p["schema"] for p in api.document["paths"]["/logs"]["get"]["parameters"]}
+    assert "all" == wanted["restarts"]["default"]
 
 
 def test_a_negative_step_has_an_address(mine: tuple[Api, Path]) -> None:

@@ -246,6 +246,7 @@ def test_a_tag_has_its_statistics(api: Api) -> None:
             "display_name": "The loss",
             "description": None,
             "plugin_content": "AP8=",
+            "plugin_data": None,
         },
     } == tag
 

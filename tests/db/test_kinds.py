@@ -68,7 +68,7 @@ def digest(plugin: str, points: Sequence[Sequence[Row[Any]]]) -> str:
             items = [
                 item for row, fact in zip(rows, facts, strict=True) for item in (bytes_of(row), fact["label"].encode())
             ]
-        elif plugin == "text":
+        elif plugin in {"text", "custom_scalars"}:
             items = [bytes_of(row) for row in rows]
         if items is None:
             assert 1 == len(rows)

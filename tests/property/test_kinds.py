@@ -22,7 +22,9 @@ from indexer.types import Blob, Format
 from indexer.wire import mindspore_pb2 as mindspore
 from indexer.wire import tensorboard_pb2 as tensorboard
 
-PLUGINS = st.sampled_from(["", "images", "audio", "text", "histograms", "image", "tensor", "mesh", "unknown"])
+PLUGINS = st.sampled_from(
+    ["", "images", "audio", "text", "histograms", "image", "tensor", "mesh", "pr_curves", "custom_scalars", "unknown"]
+)
 KINDS_OF_FIELDS = {
     1: st.floats(),  # double
     2: st.floats(width=32),

@@ -215,7 +215,7 @@ def test_length_of_a_blob_sequence(what: bytes, plugin: str | None, length: int)
 
 @pytest.mark.parametrize("path", PATHS)
 def test_session_starts_say_where_they_lie(path: Path) -> None:
-    """A START knows the points and good records before it; other states of a session are plain records."""
+    """A START knows the points and good records before it, its own point lies behind; other states start nothing."""
     parts = [
         records.tb_version(1.0),
         records.tb_scalar("t", 1, 1.0, 1.0),
@@ -230,7 +230,7 @@ def test_session_starts_say_where_they_lie(path: Path) -> None:
     decoded = made.decode(b"##" + content, [Span(1, ShardKind.SUMMARY, Format.TENSORBOARD, 2, 2 + len(content), 1000)])
     (found,) = decoded.slices
     first, second = (1000 + sum(map(len, parts[:i])) for i in (3, 6))
-    assert [SessionStart(1, 7, first, 2), SessionStart(2, 8, second, 5)] == found.starts
+    assert [SessionStart(1, 7, first, 2), SessionStart(4, 8, second, 5)] == found.starts
     assert 6 == found.records
 
 

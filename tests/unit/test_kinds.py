@@ -13,9 +13,9 @@ import pytest
 
 from indexer import payload, plugins
 from indexer.payload import Array, Buckets, Kind, Message, Neutral, Picture, Sound, Stored, Strings, Unreadable
-from indexer.plugins import audio, histogram, image, tensor
+from indexer.plugins import audio, histogram, image, layout, log, mesh, message, pr_curve, tensor
 from indexer.types import Blob
-from tests.support.records import png
+from tests.support.records import bytes_field, png, varint_field
 
 TYPES = (Picture, Sound, Buckets, Array, Strings, Message)
 
@@ -313,3 +313,78 @@ def test_a_bfloat16_is_the_upper_half_of_a_float() -> None:
     half = kept(Array("bfloat16", (2,), struct.pack("<HH", 0x3F80, 0xC000)))
     assert [1.0, -2.0] == tensor.KIND.render(half, {"dims": ":"})["values"]
     assert [1.0, -2.0] == np.load(io.BytesIO(tensor.KIND.forms["npy"](half, {}).data)).tolist()
+
+
+# Other kinds of TensorBoard -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("value", "plugin"),
+    [
+        (Array("float32", (5, 2), bytes(40)), "pr_curves"),
+        (Array("float32", (6, 2), bytes(4)), "pr_curves"),
+        (Array("int32", (6, 1), bytes(24)), "pr_curves"),
+        (Array("float32", (6,), bytes(24)), "pr_curves"),
+        (Array("float32", (3,), bytes(12)), "mesh"),
+        (Array("float32", (2, 2), bytes(16)), "mesh"),
+        (Strings((1,), (b"a",)), "mesh"),
+    ],
+)
+def test_what_is_no_curve_or_mesh_is_kept_as_tensor(value: Neutral, plugin: str) -> None:
+    """A plugin's name promises nothing: a tensor of another shape or type is a tensor."""
+    assert ["tensor"] == [blob.kind for blob in decoded(value, plugin)]
+
+
+def test_a_curve_of_one_threshold() -> None:
+    """It lies at 0; one without any has empty rows."""
+    for n, thresholds in ((1, [0.0]), (0, [])):
+        curve = kept(Array("float64", (6, n), bytes(48 * n)), "pr_curves")
+        shown_ = pr_curve.KIND.render(curve, {})
+        assert (thresholds, [0.0] * n) == (shown_["thresholds"], shown_["recall"])
+
+
+def test_elements_of_a_mesh_have_to_fit() -> None:
+    """Its error is that of a tensor, its bytes are kept."""
+    (blob,) = decoded(Array("float32", (1, 2, 3), bytes(28)), "mesh")
+    assert ("mesh", "7 elements for a shape of 6", bytes(28), None) == (blob.kind, blob.error, blob.data, blob.rows)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [("{}", {}), ('{"fov": 75}', {"fov": 75}), ("NaN", None), ("{", None), ("[" * 100_000, None), ("", None)],
+)
+def test_the_scene_of_a_mesh_is_strict_json(config: str, expected: object) -> None:
+    """What is none is left out, and the content is still listed with the tag."""
+    content = bytes_field(2, b"shape") + varint_field(3, 2) + bytes_field(5, config.encode())
+    stored_ = replace(kept(Array("int32", (1, 1, 3), bytes(12)), "mesh"), content=content)
+    found = mesh.KIND.describe(stored_)
+    assert ("shape", "FACE", expected) == (found["name"], found["content_type"], found.get("config"))
+
+
+def test_a_layout_that_is_none_is_an_error() -> None:
+    """It is kept as it is, and the one beside it is none the worse."""
+    good, bad = decoded(Strings((2,), (b"\x08\x01", b"\x12\x7f")), "custom_scalars")
+    assert (None, {"layout": {"version": 1}}) == (good.error, layout.KIND.render(stored(good), {}))
+    assert ("no layout: ends within a field, at byte 2", b"\x12\x7f") == (bad.error, bad.data)
+    assert {"layout": None} == layout.KIND.render(stored(bad), {})
+
+
+def test_a_long_log_line_is_cut_where_it_is_listed() -> None:
+    """Its facts hold the beginning and say so; the bytes have all of it."""
+    message = bytes_field(2, b"x" * (log.MAX_SHOWN + 1))
+    (blob,) = decoded(Message("log_message", message), "log_message")
+    assert {"field": "log_message", "message": "x" * log.MAX_SHOWN, "cut": True} == blob.facts
+    assert message == blob.data
+
+
+def test_a_log_that_cannot_be_read_is_an_error() -> None:
+    """It is kept as written."""
+    (blob,) = decoded(Message("session_log", b"\x12\x01\xff"), "session_log", b"\x12\x01\xff")
+    assert ("log", "byte 0 of checkpoint_path is no UTF-8", b"\x12\x01\xff") == (blob.kind, blob.error, blob.data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [(tensor.KIND, Array("uint8", (1,), b"a")), (message.KIND, Message("f", b"a"))]
+)
+def test_content_of_a_plugin_nobody_knows_is_shown(kind: Kind, value: Neutral) -> None:
+    """As base64, beside what is known of the payload."""
+    found = kind.describe(replace(kept(value, "mine"), content=b"\x00\xff"))
+    assert "AP8=" == found["plugin_content"]
