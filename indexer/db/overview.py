@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, case, cast, func, inspect, select
 
-from indexer.db.schema import BlobCount, Indexer, IndexState, Job, Root, Shard, Tag
+from indexer.db.schema import Base, BlobCount, Indexer, IndexState, Job, Root, Shard, Tag
 
 STATE = IndexState.__table__
 INDEXER = Indexer.__table__
@@ -16,7 +16,8 @@ ROOT = Root.__table__
 JOB = Job.__table__
 SHARD = Shard.__table__
 TAG = Tag.__table__
-COUNT = BlobCount.__table__
+COUNT = BlobCount.metadata.tables["blob_counts"]
+EXPLAIN = Base.metadata.tables["explain_files"]
 
 Values = Mapping[str, Any]
 
@@ -78,12 +79,19 @@ def overview(conn: Connection) -> Overview:
 
 
 def _bad_payloads(conn: Connection) -> dict[int, int]:
-    """Return how many payloads of each job could not be decoded; none where the schema has no payloads yet."""
-    if not inspect(conn).has_table(BlobCount.__tablename__):
-        return {}
+    """Return how many payloads and explain records of each job could not be decoded, as far as the schema has them."""
     errors = cast(func.sum(COUNT.c.errors), BigInteger)
-    query = select(TAG.c.job_id, errors).join_from(COUNT, TAG, TAG.c.id == COUNT.c.tag_id).where(COUNT.c.errors > 0)
-    return {row[0]: row[1] for row in conn.execute(query.group_by(TAG.c.job_id))}
+    payloads = select(TAG.c.job_id, errors).join_from(COUNT, TAG, TAG.c.id == COUNT.c.tag_id)
+    explained = select(EXPLAIN.c.job_id, cast(func.sum(EXPLAIN.c.error_count), BigInteger))
+    bad: dict[int, int] = {}
+    for table, query in (
+        (COUNT, payloads.where(COUNT.c.errors > 0).group_by(TAG.c.job_id)),
+        (EXPLAIN, explained.where(EXPLAIN.c.error_count > 0).group_by(EXPLAIN.c.job_id)),
+    ):
+        if inspect(conn).has_table(table.name):
+            for job_id, count in conn.execute(query):
+                bad[job_id] = bad.get(job_id, 0) + count
+    return bad
 
 
 def _count(condition: Any) -> Any:

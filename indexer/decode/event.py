@@ -35,3 +35,4 @@ class Event(NamedTuple):
     step: int
     values: list[Value]
     session_start: bool  # a SessionLog START
+    explains: bool = False  # it holds a message of MindSpore's explain files

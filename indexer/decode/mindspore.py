@@ -51,7 +51,7 @@ def read(payload: bytes | memoryview, file_name: str = "") -> Event:
                 values.append(Value(name, _PLUGINS[kind], kind, message))
     elif what == "graph_def":
         values.append(Value(file_name, "graph", what, None, event.graph_def))
-    return Event(event.wall_time, event.step, values, False)
+    return Event(event.wall_time, event.step, values, False, what == "explain")
 
 
 def read_lineage(payload: bytes | memoryview, _file_name: str = "") -> Event:
