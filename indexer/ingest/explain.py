@@ -115,7 +115,17 @@ class _File:
         self.errors: int = known.get("error_count", 0)
         self.uncertainty = bool(known.get("uncertainty", False))
         self.wall_time: float | None = known.get("wall_time")
+        self._names: dict[str, set[str]] = {}
         self.manifest: str | None = known.get("manifest") if part.manifest is None else stored(part.manifest)
+
+    def names(self, conn: Connection, kind: str) -> set[str]:
+        """Return the names of labels, explainers or metrics; their numbers are the order in which they came."""
+        known = self._names.get(kind)
+        if known is None:
+            label = kind == "label"
+            found = explain.labels(conn, self.shard_id) if label else explain.methods(conn, self.shard_id, kind)
+            known = self._names[kind] = set(found)
+        return known
 
     def row(self) -> _Row:
         """Return the values of explain.FILE."""
@@ -183,14 +193,13 @@ class _Chunk:
 
     def _metadata(self, said: Metadata) -> None:
         """Add the names that are new, behind those there are."""
-        shard_id = self.file.shard_id
-        known = explain.labels(self.conn, shard_id)
-        added = _new(said.labels, known)
-        self.file.labels = len(known) + len(added)
-        explain.add_labels(self.conn, [(shard_id, number, name) for number, name in added])
+        conn, file = self.conn, self.file
+        if added := _new(said.labels, file.names(conn, "label")):
+            explain.add_labels(conn, [(file.shard_id, number, name) for number, name in added])
+        file.labels = len(file.names(conn, "label"))
         for kind, names in (("explainer", said.explainers), ("metric", said.metrics)):
-            added = _new(names, explain.methods(self.conn, shard_id, kind))
-            explain.add_methods(self.conn, [(shard_id, kind, number, name) for number, name in added])
+            if added := _new(names, file.names(conn, kind)):
+                explain.add_methods(conn, [(file.shard_id, kind, number, name) for number, name in added])
 
     def _apply(self, record: ExplainRecord, said: Explained) -> None:
         file = self.file
@@ -293,11 +302,14 @@ def _read(record: ExplainRecord) -> tuple[Explained | None, str | None]:
     return said, stored("; ".join(said.wrong)[:_WRONG_CHARACTERS]) or None
 
 
-def _new(names: Sequence[str], known: Sequence[str]) -> list[tuple[int, str]]:
-    """Return those names that are not known, as stored, with the numbers they get."""
-    have = set(known)
-    fresh = dict.fromkeys(name for name in map(stored, names) if name not in have)
-    return list(enumerate(fresh, len(known)))
+def _new(names: Sequence[str], known: set[str]) -> list[tuple[int, str]]:
+    """Return those names that are not known yet, as stored, with the numbers they get, and add them."""
+    added = []
+    for name in map(stored, names):
+        if name not in known:
+            added.append((len(known), name))
+            known.add(name)
+    return added
 
 
 def _known(number: float | None) -> float | None:
