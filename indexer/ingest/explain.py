@@ -92,11 +92,14 @@ def _store(conn: Connection, part: Loaded) -> None:
 
 def _chunks(records: Sequence[ExplainRecord]) -> Iterator[list[ExplainRecord]]:
     chunk: list[ExplainRecord] = []
+    taken = 0
     for record in records:
-        if chunk and size(chunk) + size([record]) > CHUNK_BYTES:
+        own = size([record])
+        if chunk and taken + own > CHUNK_BYTES:
             yield chunk
-            chunk = []
+            chunk, taken = [], 0
         chunk.append(record)
+        taken += own
     if chunk:
         yield chunk
 
@@ -213,9 +216,10 @@ class _Chunk:
             for label, score in enumerate((b.score, *b.label_scores), ALL_LABELS):
                 row = [explainer, metric, _known(score), record.offset, position]
                 self._again(self.benchmarks, (*pair, label), row, changed=2)
-            self.ends[pair] = len(b.label_scores)
-            for gone in [k for k in self.benchmarks if k[:2] == pair and k[2] >= self.ends[pair]]:
-                del self.benchmarks[gone]
+            end = len(b.label_scores)
+            for label in range(end, self.ends.get(pair, end)):
+                self.benchmarks.pop((*pair, label), None)
+            self.ends[pair] = end
 
     def _sample(self, record: ExplainRecord, said: Explained) -> None:
         sample_id = said.sample_id

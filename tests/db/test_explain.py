@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from indexer.db.connection import Connection
 from indexer.db.overview import overview
 from indexer.ingest import explain
 from indexer.text import show
@@ -94,10 +95,10 @@ def said(engine: Engine, job: str, *, latest: bool = True) -> dict[str, Rows]:
     }
 
 
-@pytest.mark.parametrize("slice_bytes", [300, 2**20])
-def test_explain_files_equal_the_truth(engine: Engine, slice_bytes: int) -> None:
+@pytest.mark.parametrize(("slice_bytes", "kernel"), [(300, False), (2**20, True)])
+def test_explain_files_equal_the_truth(engine: Engine, slice_bytes: int, kernel: bool) -> None:
     """Labels, samples, inferences, maps, occlusion and scores are what an independent reader found, however read."""
-    index_once(engine, DATA / "mindspore", config=replace(SMALL, slice_bytes=slice_bytes))
+    index_once(engine, DATA / "mindspore", config=replace(SMALL, slice_bytes=slice_bytes, kernel=kernel))
     for job in EXPLAINED:
         assert expected(truth("mindspore")[job]["explain"]) == said(engine, job)
     files = query(
@@ -264,9 +265,17 @@ def test_long_files_are_written_in_batches(engine: Engine, tmp_path: Path, monke
     records = [metadata(["a"])] + [sample(n, f"{n}.png", [0]) for n in range(50)]
     monkeypatch.setattr("indexer.ingest.payloads.BATCH_BYTES", 2_000)
     monkeypatch.setattr(explain, "CHUNK_BYTES", 1_500)
+    batches, store = [], explain.store
+
+    def counted(conn: Connection, parts: Sequence[explain.Loaded]) -> None:
+        batches.append(sum(len(part.records) for part in parts))
+        store(conn, parts)
+
+    monkeypatch.setattr(explain, "store", counted)
     found = loaded(engine, tmp_path, *records, slice_bytes=300)
     assert sorted((n, f"{n}.png") for n in range(50)) == sorted(found["samples"])
     assert [(51,)] == query(engine, "SELECT record_count FROM explain_files")
+    assert (51, True) == (sum(batches), max(batches) < 10)
 
 
 @pytest.mark.parametrize("first", [FIRST, SECOND])
