@@ -76,6 +76,17 @@ class Strings:
 
 
 @dataclass(frozen=True, slots=True)
+class Landscape:
+    """A loss landscape: arrays by name, `x` to `z` of the surface, `path_x` ..., `convergence_x` ..., and its words."""
+
+    arrays: Mapping[str, Array]  # those that are written
+    intervals: tuple[int, ...]  # epochs or steps of the path's points; none: a final landscape
+    decomposition: str | None = None
+    unit: str | None = None  # of the intervals
+    step_per_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """A serialized message as written."""
 
@@ -92,7 +103,7 @@ class Unreadable:
     reason: str
 
 
-Neutral = Picture | Sound | Buckets | Array | Strings | Message | Unreadable
+Neutral = Picture | Sound | Buckets | Array | Strings | Landscape | Message | Unreadable
 
 
 # Kinds ----------------------------------------------------------------------------------------------------------------

@@ -125,6 +125,17 @@ class Span:
     name: str = ""  # of the file: an embedded MindSpore graph is called so
 
 
+@dataclass(frozen=True, slots=True)
+class ExplainRecord:
+    """A record of an explain file that explains something: no point, it goes into tables of its own."""
+
+    offset: int  # bytes, in the file
+    length: int  # bytes, of its payload
+    wall_time: float  # seconds, may be NaN
+    step: int
+    data: bytes | None  # payload as written; None: longer than `max_blob_bytes`, it stays in its file
+
+
 @dataclass(slots=True)
 class Slice:
     """What a span held."""
@@ -141,6 +152,7 @@ class Slice:
     start_time: float | None  # smallest finite wall_time of any event, seconds
     format: Format | None  # None where the span did not say and no record came yet that decides it
     starts: list[SessionStart]
+    explained: list[ExplainRecord] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -324,3 +324,140 @@ CREATE VIEW v_texts AS
     AND r.cause IN ('new_file', 'session_start'));
 
 UPDATE summarydb_version SET version_num='0003' WHERE summarydb_version.version_num = '0002';
+
+CREATE TABLE explain_files (
+    shard_id INTEGER NOT NULL,
+    job_id INTEGER NOT NULL,
+    latest BOOLEAN NOT NULL,
+    status TEXT,
+    label_count INTEGER NOT NULL,
+    sample_count BIGINT NOT NULL,
+    record_count BIGINT NOT NULL,
+    error_count BIGINT NOT NULL,
+    uncertainty BOOLEAN NOT NULL,
+    wall_time DOUBLE,
+    manifest TEXT,
+    CONSTRAINT pk_explain_files PRIMARY KEY (shard_id),
+    CONSTRAINT fk_explain_files_shard_id_shards FOREIGN KEY(shard_id) REFERENCES shards (id) ON DELETE CASCADE,
+    CONSTRAINT fk_explain_files_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_explain_files_job_id ON explain_files (job_id);
+
+CREATE TABLE explain_records (
+    shard_id INTEGER NOT NULL,
+    "offset" BIGINT NOT NULL,
+    length BIGINT NOT NULL,
+    wall_time DOUBLE,
+    step BIGINT NOT NULL,
+    sample_id INTEGER,
+    error TEXT,
+    data BLOB,
+    CONSTRAINT pk_explain_records PRIMARY KEY (shard_id, "offset"),
+    CONSTRAINT fk_explain_records_shard_id_explain_files FOREIGN KEY(shard_id) REFERENCES explain_files (shard_id) ON DELETE CASCADE
+);
+
+CREATE TABLE explain_labels (
+    shard_id INTEGER NOT NULL,
+    label INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    CONSTRAINT pk_explain_labels PRIMARY KEY (shard_id, label),
+    CONSTRAINT fk_explain_labels_shard_id_explain_files FOREIGN KEY(shard_id) REFERENCES explain_files (shard_id) ON DELETE CASCADE
+);
+
+CREATE TABLE explain_methods (
+    shard_id INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    ordinal INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    CONSTRAINT pk_explain_methods PRIMARY KEY (shard_id, kind, ordinal),
+    CONSTRAINT ck_explain_methods_kind CHECK (kind IN ('explainer', 'metric')),
+    CONSTRAINT fk_explain_methods_shard_id_explain_files FOREIGN KEY(shard_id) REFERENCES explain_files (shard_id) ON DELETE CASCADE
+);
+
+CREATE TABLE explain_samples (
+    shard_id INTEGER NOT NULL,
+    sample_id INTEGER NOT NULL,
+    image_path TEXT,
+    step BIGINT NOT NULL,
+    wall_time DOUBLE,
+    has_truth BOOLEAN NOT NULL,
+    has_inference BOOLEAN NOT NULL,
+    CONSTRAINT pk_explain_samples PRIMARY KEY (shard_id, sample_id),
+    CONSTRAINT fk_explain_samples_shard_id_explain_files FOREIGN KEY(shard_id) REFERENCES explain_files (shard_id) ON DELETE CASCADE
+);
+
+CREATE TABLE explain_inferences (
+    shard_id INTEGER NOT NULL,
+    sample_id INTEGER NOT NULL,
+    role TEXT NOT NULL,
+    ordinal INTEGER NOT NULL,
+    label INTEGER,
+    probability DOUBLE,
+    sd DOUBLE,
+    low DOUBLE,
+    high DOUBLE,
+    CONSTRAINT pk_explain_inferences PRIMARY KEY (shard_id, sample_id, role, ordinal),
+    CONSTRAINT ck_explain_inferences_role CHECK (role IN ('ground_truth', 'predicted')),
+    CONSTRAINT fk_explain_inferences_shard_id_explain_files FOREIGN KEY(shard_id) REFERENCES explain_files (shard_id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_explain_inferences_shard_id_label_sample_id ON explain_inferences (shard_id, label, sample_id);
+
+CREATE TABLE explain_saliency (
+    shard_id INTEGER NOT NULL,
+    sample_id INTEGER NOT NULL,
+    label INTEGER NOT NULL,
+    explainer_key BLOB NOT NULL,
+    explainer TEXT NOT NULL,
+    path TEXT NOT NULL,
+    record_offset BIGINT NOT NULL,
+    position INTEGER NOT NULL,
+    CONSTRAINT pk_explain_saliency PRIMARY KEY (shard_id, sample_id, label, explainer_key),
+    CONSTRAINT fk_explain_saliency_shard_id_explain_files FOREIGN KEY(shard_id) REFERENCES explain_files (shard_id) ON DELETE CASCADE
+);
+
+CREATE TABLE explain_hoc (
+    shard_id INTEGER NOT NULL,
+    sample_id INTEGER NOT NULL,
+    label INTEGER NOT NULL,
+    layer INTEGER NOT NULL,
+    mask TEXT NOT NULL,
+    probability DOUBLE,
+    boxes TEXT NOT NULL,
+    CONSTRAINT pk_explain_hoc PRIMARY KEY (shard_id, sample_id, label, layer),
+    CONSTRAINT fk_explain_hoc_shard_id_explain_files FOREIGN KEY(shard_id) REFERENCES explain_files (shard_id) ON DELETE CASCADE
+);
+
+CREATE TABLE explain_benchmarks (
+    shard_id INTEGER NOT NULL,
+    explainer_key BLOB NOT NULL,
+    metric_key BLOB NOT NULL,
+    label INTEGER NOT NULL,
+    explainer TEXT NOT NULL,
+    metric TEXT NOT NULL,
+    score DOUBLE,
+    record_offset BIGINT NOT NULL,
+    position INTEGER NOT NULL,
+    CONSTRAINT pk_explain_benchmarks PRIMARY KEY (shard_id, explainer_key, metric_key, label),
+    CONSTRAINT fk_explain_benchmarks_shard_id_explain_files FOREIGN KEY(shard_id) REFERENCES explain_files (shard_id) ON DELETE CASCADE
+);
+
+CREATE VIEW v_explain_inferences AS
+        SELECT j.train_id AS job, s.name AS file, i.sample_id, p.image_path, i.role, i.label, l.name AS label_name,
+               i.probability, i.sd, i.low, i.high, f.job_id, f.shard_id
+        FROM explain_files f JOIN jobs j ON j.id = f.job_id JOIN shards s ON s.id = f.shard_id
+        JOIN explain_inferences i ON i.shard_id = f.shard_id
+        JOIN explain_samples p ON p.shard_id = i.shard_id AND p.sample_id = i.sample_id
+        LEFT JOIN explain_labels l ON l.shard_id = i.shard_id AND l.label = i.label
+        WHERE f.latest AND i.label IS NOT NULL;
+
+CREATE VIEW v_explain_scores AS
+        SELECT j.train_id AS job, s.name AS file, b.explainer, b.metric, b.label, l.name AS label_name, b.score,
+               f.job_id, f.shard_id
+        FROM explain_files f JOIN jobs j ON j.id = f.job_id JOIN shards s ON s.id = f.shard_id
+        JOIN explain_benchmarks b ON b.shard_id = f.shard_id
+        LEFT JOIN explain_labels l ON l.shard_id = b.shard_id AND l.label = b.label
+        WHERE f.latest;
+
+UPDATE summarydb_version SET version_num='0006' WHERE summarydb_version.version_num = '0003';

@@ -20,7 +20,7 @@ from indexer.db.engine import read_only
 from indexer.errors import Deadline, Report, Retry, SummaryDBError, Wait
 from indexer.payload import Kind
 from indexer.version import __version__
-from webapi import kinds, queries, respond, v1
+from webapi import explain, kinds, queries, respond, v1
 from webapi.errors import Malformed, Unknown
 from webapi.parameters import Parameter, Values, parse
 from webapi.v1 import Ask, Route, Site
@@ -167,6 +167,8 @@ def _mount_api(app: Flask, site: Site) -> None:
             if request.if_none_match.contains_weak(mark):
                 return respond.tagged(Response(status=304), mark)
             return respond.tagged(kinds.content(conn, kind, row, values), mark)
+
+    explain.mount(app, site, values_of, answer)
 
     @app.get(f"{v1.BASE}/jobs/<path:rest>")
     def job(rest: str) -> Response:

@@ -10,7 +10,7 @@ from typing import Any
 from indexer import payload
 from indexer.plugins import KINDS
 from indexer.types import CacheStatus, DataClass, Format, ShardKind, ShardState
-from webapi import kinds
+from webapi import explain, kinds
 from webapi.parameters import MAX_REPEATS, Kind, Parameter
 from webapi.v1 import BASE, PAYLOADS, ROUTES, Route
 
@@ -289,6 +289,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     **{f"{kind.name}Item": _item(kind) for kind in KINDS},
     **{f"{kind.name}Page": _page(f"{kind.name}Item") for kind in KINDS},
+    **explain.SCHEMAS,
     "JobPage": _page("Job"),
     "FilePage": _page("File"),
     "TagPage": _page("Tag"),
@@ -312,7 +313,7 @@ def document(version: str) -> Schema:
         "servers": [{"url": BASE}],
         "paths": {
             route.path: {"get": _operation(route), "head": _head(route)}
-            for route in (*ROUTES, *kinds.ROUTES, kinds.BLOB)
+            for route in (*ROUTES, *kinds.ROUTES, kinds.BLOB, *explain.ROUTES)
         },
         "components": {
             "schemas": SCHEMAS,
@@ -372,6 +373,7 @@ _PATH: dict[str, Schema] = {
     "tag": _in_path("tag", "Id of the tag.", {"type": "integer"}),
     "step": _in_path("step", "Step of the point.", {"type": "integer", "format": "int64"}),
     "seq": _in_path("seq", "Seq of the point.", {"type": "integer"}),
+    **{name: _in_path(name, *words) for name, words in explain.PATH.items()},
     "ordinal": _in_path("ordinal", "Number of the payload within its point.", {"type": "integer"}),
 }
 _BYTES: Schema = {name: {"schema": {"type": "string", "format": "binary"}} for name in ("*/*",)}

@@ -8,7 +8,9 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, case, cast, func, inspect, select
 
-from indexer.db.schema import BLOB_COUNT, INDEX_STATE, INDEXER, JOB, ROOT, SHARD, TAG
+from indexer.db.schema import BLOB_COUNT, INDEX_STATE, INDEXER, JOB, METADATA, ROOT, SHARD, TAG
+
+EXPLAIN = METADATA.tables["explain_files"]
 
 Values = Mapping[str, Any]
 
@@ -70,16 +72,19 @@ def overview(conn: Connection) -> Overview:
 
 
 def _bad_payloads(conn: Connection) -> dict[int, int]:
-    """Return how many payloads of each job could not be decoded; none where the schema has no payloads yet."""
-    if not inspect(conn).has_table(BLOB_COUNT.name):
-        return {}
+    """Return how many payloads and explain records of each job could not be decoded, as far as the schema has them."""
     errors = cast(func.sum(BLOB_COUNT.c.errors), BigInteger)
-    query = (
-        select(TAG.c.job_id, errors)
-        .join_from(BLOB_COUNT, TAG, TAG.c.id == BLOB_COUNT.c.tag_id)
-        .where(BLOB_COUNT.c.errors > 0)
-    )
-    return {row[0]: row[1] for row in conn.execute(query.group_by(TAG.c.job_id))}
+    payloads = select(TAG.c.job_id, errors).join_from(BLOB_COUNT, TAG, TAG.c.id == BLOB_COUNT.c.tag_id)
+    explained = select(EXPLAIN.c.job_id, cast(func.sum(EXPLAIN.c.error_count), BigInteger))
+    bad: dict[int, int] = {}
+    for table, query in (
+        (BLOB_COUNT, payloads.where(BLOB_COUNT.c.errors > 0).group_by(TAG.c.job_id)),
+        (EXPLAIN, explained.where(EXPLAIN.c.error_count > 0).group_by(EXPLAIN.c.job_id)),
+    ):
+        if inspect(conn).has_table(table.name):
+            for job_id, count in conn.execute(query):
+                bad[job_id] = bad.get(job_id, 0) + count
+    return bad
 
 
 def _count(condition: Any) -> Any:

@@ -321,3 +321,127 @@ INDEX_STATE = Table(
     CheckConstraint("id = 1", name="one_row"),
 )
 """One row: what the whole database counts."""
+
+
+# Explain files: written by db/explain.py, read by webapi/explained.py, as plain SQL
+def _file() -> Column[int]:
+    """Return the first column of a key: the explain file that a row is from."""
+    return Column("shard_id", ForeignKey("explain_files.shard_id", ondelete="CASCADE"), primary_key=True)
+
+
+def _number(name: str, *, big: bool = False) -> Column[int]:
+    """Return another column of a key."""
+    return Column(name, BigInteger() if big else Integer(), primary_key=True, autoincrement=False)
+
+
+def _digest(name: str) -> Column[bytes]:
+    """Return another column of a key: text.key of a name, which may be too long for an index."""
+    return Column(name, LargeBinary(), primary_key=True)
+
+
+Table(  # an explain file, and what it says as a whole
+    "explain_files",
+    METADATA,
+    Column("shard_id", ForeignKey("shards.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("latest", Boolean(), nullable=False),  # of its job: MindInsight shows no other
+    Column("status", Text()),  # as written last: run, end
+    Column("label_count", Integer(), nullable=False),
+    Column("sample_count", BigInteger(), nullable=False),  # with an image
+    Column("record_count", BigInteger(), nullable=False),
+    Column("error_count", BigInteger(), nullable=False),
+    Column("uncertainty", Boolean(), nullable=False),  # a standard deviation was written
+    Column("wall_time", Double()),  # of its last record
+    Column("manifest", Text()),  # JSON object of the file beside it
+    Index(None, "job_id"),
+)
+Table(  # a record as written
+    "explain_records",
+    METADATA,
+    _file(),
+    _number("offset", big=True),  # bytes, of the record in its file
+    Column("length", BigInteger(), nullable=False),  # bytes, of its payload
+    Column("wall_time", Double()),
+    Column("step", BigInteger(), nullable=False),
+    Column("sample_id", Integer()),
+    Column("error", Text()),  # why it, or a part of it, is not in the other tables
+    Column("data", LargeBinary()),  # NULL: too long, it stays in its file
+)
+Table(
+    "explain_labels",
+    METADATA,
+    _file(),
+    _number("label"),
+    Column("name", Text(), nullable=False),
+)
+Table(  # explainers and metrics that the metadata names
+    "explain_methods",
+    METADATA,
+    _file(),
+    Column("kind", Text(), primary_key=True),
+    _number("ordinal"),
+    Column("name", Text(), nullable=False),
+    CheckConstraint("kind IN ('explainer', 'metric')", name="kind"),
+)
+Table(
+    "explain_samples",
+    METADATA,
+    _file(),
+    _number("sample_id"),
+    Column("image_path", Text()),  # relative to the job's directory
+    Column("step", BigInteger(), nullable=False),  # of its first record
+    Column("wall_time", Double()),
+    Column("has_truth", Boolean(), nullable=False),  # its true labels were written: later ones do not count
+    Column("has_inference", Boolean(), nullable=False),
+)
+Table(
+    "explain_inferences",
+    METADATA,
+    _file(),
+    _number("sample_id"),
+    Column("role", Text(), primary_key=True),
+    _number("ordinal"),
+    Column("label", Integer()),  # NULL: not written yet
+    Column("probability", Double()),
+    Column("sd", Double()),
+    Column("low", Double()),  # of the 95 % interval
+    Column("high", Double()),
+    CheckConstraint("role IN ('ground_truth', 'predicted')", name="role"),
+    Index(None, "shard_id", "label", "sample_id"),
+)
+Table(
+    "explain_saliency",
+    METADATA,
+    _file(),
+    _number("sample_id"),
+    _number("label"),
+    _digest("explainer_key"),
+    Column("explainer", Text(), nullable=False),
+    Column("path", Text(), nullable=False),  # of the map, relative to the job's directory
+    Column("record_offset", BigInteger(), nullable=False),  # where it was given first: their order
+    Column("position", Integer(), nullable=False),  # within that record
+)
+Table(  # hierarchical occlusion
+    "explain_hoc",
+    METADATA,
+    _file(),
+    _number("sample_id"),
+    _number("label"),
+    _number("layer"),
+    Column("mask", Text(), nullable=False),
+    Column("probability", Double()),
+    Column("boxes", Text(), nullable=False),  # JSON, [[x, y, width, height], ...], pixels
+)
+Table(
+    "explain_benchmarks",
+    METADATA,
+    _file(),
+    _digest("explainer_key"),
+    _digest("metric_key"),
+    _number("label"),  # -1: of all labels together
+    Column("explainer", Text(), nullable=False),
+    Column("metric", Text(), nullable=False),
+    Column("score", Double()),
+    Column("record_offset", BigInteger(), nullable=False),
+    Column("position", Integer(), nullable=False),
+)

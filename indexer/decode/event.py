@@ -55,3 +55,4 @@ class Event(NamedTuple):
     step: int
     values: list[Value]
     session_start: bool  # a SessionLog START
+    explains: bool = False  # it holds a message of MindSpore's explain files

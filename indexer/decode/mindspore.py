@@ -55,7 +55,7 @@ def read(payload: bytes | memoryview, file_name: str = "") -> Event:
         values.append(Value(file_name, "graph", what, None, event.graph_def))
     if rest := leftover(event):
         values.append(Value(UNKNOWN_EVENT, UNKNOWN_FIELDS, UNKNOWN_FIELDS, None, rest))
-    return Event(event.wall_time, event.step, values, False)
+    return Event(event.wall_time, event.step, values, False, what == "explain")
 
 
 def read_lineage(payload: bytes | memoryview, _file_name: str = "") -> Event:

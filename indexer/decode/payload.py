@@ -17,7 +17,7 @@ import numpy as np
 
 from indexer import plugins
 from indexer.decode.event import Value
-from indexer.payload import Array, Buckets, Message, Neutral, Picture, Sound, Strings, Unreadable
+from indexer.payload import Array, Buckets, Landscape, Message, Neutral, Picture, Sound, Strings, Unreadable
 from indexer.types import MAX_BLOB_BYTES, Blob, Format
 from indexer.wire import tensorboard_pb2 as tensorboard
 
@@ -151,7 +151,10 @@ def _mindspore_image(message: Any) -> Neutral:
 
 
 def _mindspore_tensor(message: Any) -> Neutral:
-    tensor = message.tensor
+    return _mindspore_array(message.tensor)
+
+
+def _mindspore_array(tensor: Any) -> Array | Unreadable:
     declared = _MINDSPORE_TYPES.get(tensor.data_type)
     shape = tuple(tensor.dims)
     for name, dtype in _MINDSPORE_FIELDS:  # the writer puts every type into float_data
@@ -176,6 +179,32 @@ def _mindspore_histogram(message: Any) -> Neutral:
             name: getattr(histogram, name) if histogram.HasField(name) else None
             for name in ("count", "min", "max", "sum", "nan_count", "pos_inf_count", "neg_inf_count")
         },
+    )
+
+
+def _mindspore_landscape(message: Any) -> Neutral:
+    landscape = message.loss_landscape
+    points = {
+        "": landscape.landscape,
+        "path_": landscape.loss_path.points,
+        "convergence_": landscape.convergence_point,
+    }
+    arrays = {}
+    for prefix, point in points.items():
+        for axis in ("x", "y", "z"):
+            if not point.HasField(axis):
+                continue
+            array = _mindspore_array(getattr(point, axis))
+            if isinstance(array, Unreadable):
+                return Unreadable("landscape", landscape.SerializeToString(), f"{prefix}{axis} is {array.reason}")
+            arrays[prefix + axis] = array
+    words = landscape.metadata
+    return Landscape(
+        arrays,
+        tuple(landscape.loss_path.intervals),
+        words.decomposition.decode("utf-8", "backslashreplace") if words.HasField("decomposition") else None,
+        words.unit.decode("utf-8", "backslashreplace") if words.HasField("unit") else None,
+        words.step_per_epoch if words.HasField("step_per_epoch") else None,
     )
 
 
@@ -250,6 +279,7 @@ _CONVERSIONS: Final[Mapping[Format, Mapping[str, Callable[[Any], Neutral]]]] = {
         "image": _mindspore_image,
         "tensor": _mindspore_tensor,
         "histogram": _mindspore_histogram,
+        "loss_landscape": _mindspore_landscape,
     },
     Format.TENSORBOARD: {
         "image": _tensorboard_image,

@@ -26,6 +26,7 @@ from indexer.types import (
     Damage,
     DataClass,
     Decoded,
+    ExplainRecord,
     Format,
     Series,
     SessionStart,
@@ -166,6 +167,9 @@ class Decoder:
         see(slice_, event.wall_time)
         if event.values and span.kind is ShardKind.SUMMARY:
             self._add(span.job, slice_.format, event, points, payload, offset + frames.HEADER_BYTES)
+        if event.explains and span.kind is ShardKind.EXPLAIN:
+            kept = bytes(payload) if len(payload) <= self.collector.max_blob_bytes else None
+            slice_.explained.append(ExplainRecord(offset, len(payload), event.wall_time, event.step, kept))
 
     def _add(
         self, job: int, format_: Format, event: Event, points: Points, payload: bytes | memoryview, offset: int

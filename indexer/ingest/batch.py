@@ -17,12 +17,12 @@ from indexer.config import Config
 from indexer.decode import frames
 from indexer.decode.reader import Decoder
 from indexer.errors import UnreadableFile
-from indexer.ingest import payloads
+from indexer.ingest import explain, payloads
 from indexer.ingest.logdir import load_order
 from indexer.ingest.state import Job, Shard
 from indexer.ingest.tail import EDGE_BYTES, Opened, digest, open_shard
 from indexer.ports import Files, Stat
-from indexer.types import Damage, Decoded, Format, ShardKind, ShardState, Slice, Span
+from indexer.types import Damage, Decoded, ExplainRecord, Format, ShardKind, ShardState, Slice, Span
 
 _PROBE_BYTES = 2**20  # of a file that took another's name: is there anything good in it?
 _BATCH_BYTES = 256 * 2**20  # of files: a batch of few points ends here
@@ -49,6 +49,8 @@ class Part:
     size: int = 0  # of the file, when it was opened
     seen: Stat | None = None  # None: not read to its end yet
     state: ShardState = ShardState.GROWING
+    explained: list[ExplainRecord] = field(default_factory=list)
+    manifest: str | None = None  # JSON, of an explain file that is read to its end
 
     @property
     def lost_bytes(self) -> int:
@@ -292,6 +294,8 @@ class Reader:
         self._see(place.job, decoded, first, found.last)
         part = self._part(place, place.offset)
         self._extend(part, decoded, first, found.last)
+        part.explained.extend(found.explained)
+        self.batch.payload_bytes += explain.size(found.explained)
         part.damages.extend(damages)
         part.records += found.records - records
         place.records += found.records - records
@@ -341,6 +345,8 @@ class Reader:
         """Its bytes of this moment are read as far as they can be."""
         self._sync(part, place)
         part.seen, part.state = place.opened.stat, place.state
+        if place.shard.kind is ShardKind.EXPLAIN:
+            part.manifest = explain.manifest(self.files, place.opened.path)
 
     def _room(self) -> int:
         """Return how many bytes are read before they are decoded."""
@@ -349,7 +355,7 @@ class Reader:
     def _full(self) -> bool:
         """Tell whether the batch is to be written."""
         batch = self.batch
-        if self.first:
+        if self.first and (batch.points or not batch.payload_bytes):
             return batch.points > 0
         return (
             batch.points >= self.config.batch_points

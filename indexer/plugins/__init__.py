@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from indexer.payload import Kind, Neutral, Unreadable
-from indexer.plugins import audio, histogram, image, layout, log, mesh, message, pr_curve, tensor, text
+from indexer.plugins import audio, histogram, image, landscape, layout, log, mesh, message, pr_curve, tensor, text
 from indexer.types import Blob
 
 KINDS: tuple[Kind, ...] = (
@@ -21,6 +21,7 @@ KINDS: tuple[Kind, ...] = (
     mesh.KIND,
     layout.KIND,
     log.KIND,
+    landscape.KIND,
     tensor.KIND,
     message.KIND,
 )

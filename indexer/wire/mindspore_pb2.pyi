@@ -125,10 +125,10 @@ class LossLandscape(_message.Message):
         DECOMPOSITION_FIELD_NUMBER: _ClassVar[int]
         UNIT_FIELD_NUMBER: _ClassVar[int]
         STEP_PER_EPOCH_FIELD_NUMBER: _ClassVar[int]
-        decomposition: str
-        unit: str
+        decomposition: bytes
+        unit: bytes
         step_per_epoch: int
-        def __init__(self, decomposition: _Optional[str] = ..., unit: _Optional[str] = ..., step_per_epoch: _Optional[int] = ...) -> None: ...
+        def __init__(self, decomposition: _Optional[bytes] = ..., unit: _Optional[bytes] = ..., step_per_epoch: _Optional[int] = ...) -> None: ...
     LANDSCAPE_FIELD_NUMBER: _ClassVar[int]
     LOSS_PATH_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
@@ -167,30 +167,30 @@ class Explain(_message.Message):
         EXPLAIN_METHOD_FIELD_NUMBER: _ClassVar[int]
         LABEL_FIELD_NUMBER: _ClassVar[int]
         HEATMAP_PATH_FIELD_NUMBER: _ClassVar[int]
-        explain_method: str
+        explain_method: bytes
         label: int
-        heatmap_path: str
-        def __init__(self, explain_method: _Optional[str] = ..., label: _Optional[int] = ..., heatmap_path: _Optional[str] = ...) -> None: ...
+        heatmap_path: bytes
+        def __init__(self, explain_method: _Optional[bytes] = ..., label: _Optional[int] = ..., heatmap_path: _Optional[bytes] = ...) -> None: ...
     class Benchmark(_message.Message):
         __slots__ = ("benchmark_method", "explain_method", "total_score", "label_score")
         BENCHMARK_METHOD_FIELD_NUMBER: _ClassVar[int]
         EXPLAIN_METHOD_FIELD_NUMBER: _ClassVar[int]
         TOTAL_SCORE_FIELD_NUMBER: _ClassVar[int]
         LABEL_SCORE_FIELD_NUMBER: _ClassVar[int]
-        benchmark_method: str
-        explain_method: str
+        benchmark_method: bytes
+        explain_method: bytes
         total_score: float
         label_score: _containers.RepeatedScalarFieldContainer[float]
-        def __init__(self, benchmark_method: _Optional[str] = ..., explain_method: _Optional[str] = ..., total_score: _Optional[float] = ..., label_score: _Optional[_Iterable[float]] = ...) -> None: ...
+        def __init__(self, benchmark_method: _Optional[bytes] = ..., explain_method: _Optional[bytes] = ..., total_score: _Optional[float] = ..., label_score: _Optional[_Iterable[float]] = ...) -> None: ...
     class Metadata(_message.Message):
         __slots__ = ("label", "explain_method", "benchmark_method")
         LABEL_FIELD_NUMBER: _ClassVar[int]
         EXPLAIN_METHOD_FIELD_NUMBER: _ClassVar[int]
         BENCHMARK_METHOD_FIELD_NUMBER: _ClassVar[int]
-        label: _containers.RepeatedScalarFieldContainer[str]
-        explain_method: _containers.RepeatedScalarFieldContainer[str]
-        benchmark_method: _containers.RepeatedScalarFieldContainer[str]
-        def __init__(self, label: _Optional[_Iterable[str]] = ..., explain_method: _Optional[_Iterable[str]] = ..., benchmark_method: _Optional[_Iterable[str]] = ...) -> None: ...
+        label: _containers.RepeatedScalarFieldContainer[bytes]
+        explain_method: _containers.RepeatedScalarFieldContainer[bytes]
+        benchmark_method: _containers.RepeatedScalarFieldContainer[bytes]
+        def __init__(self, label: _Optional[_Iterable[bytes]] = ..., explain_method: _Optional[_Iterable[bytes]] = ..., benchmark_method: _Optional[_Iterable[bytes]] = ...) -> None: ...
     class HocLayer(_message.Message):
         __slots__ = ("prob", "box")
         PROB_FIELD_NUMBER: _ClassVar[int]
@@ -204,9 +204,9 @@ class Explain(_message.Message):
         MASK_FIELD_NUMBER: _ClassVar[int]
         LAYER_FIELD_NUMBER: _ClassVar[int]
         label: int
-        mask: str
+        mask: bytes
         layer: _containers.RepeatedCompositeFieldContainer[Explain.HocLayer]
-        def __init__(self, label: _Optional[int] = ..., mask: _Optional[str] = ..., layer: _Optional[_Iterable[_Union[Explain.HocLayer, _Mapping]]] = ...) -> None: ...
+        def __init__(self, label: _Optional[int] = ..., mask: _Optional[bytes] = ..., layer: _Optional[_Iterable[_Union[Explain.HocLayer, _Mapping]]] = ...) -> None: ...
     SAMPLE_ID_FIELD_NUMBER: _ClassVar[int]
     IMAGE_PATH_FIELD_NUMBER: _ClassVar[int]
     GROUND_TRUTH_LABEL_FIELD_NUMBER: _ClassVar[int]
@@ -217,15 +217,15 @@ class Explain(_message.Message):
     STATUS_FIELD_NUMBER: _ClassVar[int]
     HOC_FIELD_NUMBER: _ClassVar[int]
     sample_id: int
-    image_path: str
+    image_path: bytes
     ground_truth_label: _containers.RepeatedScalarFieldContainer[int]
     inference: Explain.Inference
     explanation: _containers.RepeatedCompositeFieldContainer[Explain.Explanation]
     benchmark: _containers.RepeatedCompositeFieldContainer[Explain.Benchmark]
     metadata: Explain.Metadata
-    status: str
+    status: bytes
     hoc: _containers.RepeatedCompositeFieldContainer[Explain.Hoc]
-    def __init__(self, sample_id: _Optional[int] = ..., image_path: _Optional[str] = ..., ground_truth_label: _Optional[_Iterable[int]] = ..., inference: _Optional[_Union[Explain.Inference, _Mapping]] = ..., explanation: _Optional[_Iterable[_Union[Explain.Explanation, _Mapping]]] = ..., benchmark: _Optional[_Iterable[_Union[Explain.Benchmark, _Mapping]]] = ..., metadata: _Optional[_Union[Explain.Metadata, _Mapping]] = ..., status: _Optional[str] = ..., hoc: _Optional[_Iterable[_Union[Explain.Hoc, _Mapping]]] = ...) -> None: ...
+    def __init__(self, sample_id: _Optional[int] = ..., image_path: _Optional[bytes] = ..., ground_truth_label: _Optional[_Iterable[int]] = ..., inference: _Optional[_Union[Explain.Inference, _Mapping]] = ..., explanation: _Optional[_Iterable[_Union[Explain.Explanation, _Mapping]]] = ..., benchmark: _Optional[_Iterable[_Union[Explain.Benchmark, _Mapping]]] = ..., metadata: _Optional[_Union[Explain.Metadata, _Mapping]] = ..., status: _Optional[bytes] = ..., hoc: _Optional[_Iterable[_Union[Explain.Hoc, _Mapping]]] = ...) -> None: ...
 
 class LineageEvent(_message.Message):
     __slots__ = ("wall_time", "step", "version", "train_lineage", "evaluation_lineage", "dataset_graph", "user_defined_info")
@@ -359,7 +359,7 @@ class OperationParameter(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: bool
-        def __init__(self, key: _Optional[str] = ..., value: bool = ...) -> None: ...
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bool] = ...) -> None: ...
     class MapIntEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]

@@ -242,7 +242,7 @@ class Api:
         assert str(answer.status_code) in operation["responses"], (route, answer.status_code)
         if answer.request.method == "HEAD" or answer.status_code == 304 or "Content-Encoding" in answer.headers:
             return
-        if answer.status_code == 200 and route.startswith("/blobs/"):
+        if answer.status_code == 200 and "application/json" not in operation["responses"]["200"]["content"]:
             return  # bytes
         body = json.loads(answer.data, parse_constant=refuse_constant)
         if answer.status_code == 200:
@@ -261,12 +261,19 @@ class Api:
             return path
         if re.fullmatch("/blobs/[0-9]+/-?[0-9]+/[0-9]+/[0-9]+", path):
             return "/blobs/{tag}/{step}/{seq}/{ordinal}"
+        if path.startswith("/explain/"):
+            return next((known for known in self.document["paths"] if numbered(known).fullmatch(path)), None)
         if not path.startswith("/jobs/"):
             return None
         suffix = next(
             (suffix for suffix in ("/tags", "/files") if path.endswith(suffix) and path != "/jobs/./x/tags"), ""
         )
         return "/jobs/{id}" + suffix
+
+
+def numbered(path: str) -> re.Pattern[str]:
+    """Return what fits a documented path with numbers in place of its parameters."""
+    return re.compile(re.sub(r"\{\w+\}", "-?[0-9]+", path))
 
 
 @pytest.fixture

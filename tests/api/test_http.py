@@ -19,7 +19,7 @@ from tests.support.statements import statements
 from webapi import queries
 from webapi.app import create_app
 
-PAYLOADS = [kind.path for kind in KINDS]
+PAYLOADS = [*(kind.path for kind in KINDS), "/explain", "/explain/files", "/explain/records"]
 ROUTES = ["/health", "/jobs", "/jobs/1", "/jobs/1/files", "/jobs/1/tags", "/series", "/points", *PAYLOADS]
 PAGED = ["/jobs", "/jobs/1/files", "/jobs/1/tags", "/series", "/points", *PAYLOADS]
 FIXED = ["/openapi.json", "/docs"]

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 
 from indexer.errors import Retry, Wait
 from indexer.ingest.watch import LEASE_SECONDS
+from tests.support.explaining import benchmark, hoc, inference, metadata, saliency, sample
 from tests.support.following import SMALL, Follower, StillClock, empty, make
 from tests.support.records import (
     frame,
@@ -36,6 +37,7 @@ When = Literal["before", "after"]
 CONFIG = replace(SMALL, batch_points=3, slice_bytes=150, max_record_bytes=300)
 FIRST, SECOND = "events.out.tfevents.1700000000.x", "events.out.tfevents.1700000001.x"
 MINDSPORE = "events.out.events.summary.1700000000.0.x_MS"
+EXPLAIN = "events.out.events.summary.1700000000.0.x_explain"
 
 
 class Crash(BaseException):
@@ -70,6 +72,10 @@ def begin(root: Path) -> None:
             f"d/{MINDSPORE}": ms_version(1.7e9)
             + ms_tensor("y", 1, (1,), bytes(4), 1.7e9)
             + ms_scalars(1, {"x": 1.0, "y": 2.0}, 1.7e9),
+            f"d/{EXPLAIN}": metadata(["cat"], ["G"], ["F"])
+            + sample(1, "1.png", [0])
+            + inference(1, [0], [0.5], [0.5])
+            + hoc(1, 0, (0.5, [1, 2, 3, 4])),
         },
     )
 
@@ -84,6 +90,8 @@ def go_on(root: Path) -> None:
         file.write(tb_image("sample", 1, png(2, 2, 9), 1.7e9) + tb_image("sample", 2, b"no image", 1.7e9))
     image = ms_image("y", 4, png(1, 1), 1.7e9)
     (root / "d" / MINDSPORE).write_bytes(ms_version(1.7e9) + image + ms_scalars(4, {"y": 3.0, "z": 2.0}, 1.7e9))
+    with (root / "d" / EXPLAIN).open("ab") as file:
+        file.write(saliency(1, "G", 0, "1.png") + benchmark("G", "F", 0.5, [0.5]) + sample(2, "2.png"))
     make(root, {f"e/{FIRST}": tb_version(1.7e9) + scalars(1)})
     (root / "a" / SECOND).unlink()
 

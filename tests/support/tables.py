@@ -34,6 +34,19 @@ _BLOB_COLUMNS = (
 )
 _HISTOGRAM_COLUMNS = "buckets, count, min, max, sum, sum_squares, mean, stddev, nan_count, pos_inf_count, neg_inf_count"
 _TENSOR_COLUMNS = "count, min, max, mean, stddev, nan_count, pos_inf_count, neg_inf_count"
+_EXPLAIN_COLUMNS = (
+    "latest, status, label_count, sample_count, record_count, error_count, uncertainty, wall_time, manifest"
+)
+_EXPLAINED = {  # table: key columns behind the file, all columns
+    "records": (1, "{}, length, wall_time, step, sample_id, error, data"),
+    "labels": (1, "label, name"),
+    "methods": (2, "kind, ordinal, name"),
+    "samples": (1, "sample_id, image_path, step, wall_time, has_truth, has_inference"),
+    "inferences": (3, "sample_id, role, ordinal, label, probability, sd, low, high"),
+    "saliency": (3, "sample_id, label, explainer_key, explainer, path, record_offset, position"),
+    "hoc": (3, "sample_id, label, layer, mask, probability, boxes"),
+    "benchmarks": (3, "explainer_key, metric_key, label, explainer, metric, score, record_offset, position"),
+}
 _JOB_COLUMNS = "cache_status, create_time, start_time, bytes_on_disk, bytes_indexed, point_count, last_error"
 
 
@@ -85,6 +98,19 @@ _QUERIES = {  # table: number of key columns, columns, the rest of the query
         f"{_TAG}, e.step, e.seq, {_of('e', _TENSOR_COLUMNS)}",
         f"{_OF_TAG} JOIN tensor_stats e ON e.tag_id = t.id",
     ),
+    "explain_files": (
+        4,
+        f"{_SHARD}, {_of('f', _EXPLAIN_COLUMNS)}",
+        f"{_OF_SHARD} JOIN explain_files f ON f.shard_id = s.id",
+    ),
+    **{
+        f"explain_{name}": (
+            4 + keys,
+            f"{_SHARD}, {', '.join(f'x.{column}' for column in columns.split(', '))}",
+            f"{_OF_SHARD} JOIN explain_{name} x ON x.shard_id = s.id",
+        )
+        for name, (keys, columns) in _EXPLAINED.items()
+    },
     "point_rollups": (
         6,
         f"{_TAG}, b.level, b.ordinal, {_BUCKET}",

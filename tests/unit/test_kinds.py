@@ -12,12 +12,24 @@ import numpy as np
 import pytest
 
 from indexer import payload, plugins
-from indexer.payload import Array, Buckets, Kind, Message, Neutral, Picture, Sound, Stored, Strings, Unreadable
+from indexer.payload import (
+    Array,
+    Buckets,
+    Kind,
+    Landscape,
+    Message,
+    Neutral,
+    Picture,
+    Sound,
+    Stored,
+    Strings,
+    Unreadable,
+)
 from indexer.plugins import audio, histogram, image, layout, log, mesh, message, pr_curve, tensor
 from indexer.types import Blob
 from tests.support.records import bytes_field, png, varint_field
 
-TYPES = (Picture, Sound, Buckets, Array, Strings, Message)
+TYPES = (Picture, Sound, Buckets, Array, Strings, Landscape, Message)
 
 
 def decoded(value: Neutral, plugin: str = "", written: bytes = b"as written") -> list[Blob]:
