@@ -283,6 +283,67 @@ class TensorStats(Base):
     neg_inf_count: Mapped[int] = mapped_column(BigInteger)
 
 
+class Lineage(Base):
+    """A value of what a job's lineage files say, merged as MindInsight merges them."""
+
+    __tablename__ = "lineage"
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    section: Mapped[str]  # hyper_parameters, train_dataset, algorithm, model, metric, valid_dataset, ...
+    key: Mapped[str]  # empty: all of the section
+    name: Mapped[str]  # as MindInsight's table calls section and key
+    kind: Mapped[str]  # number, string, bool, null, list, object
+    value: Mapped[str | None]  # as text
+    number: Mapped[float | None]
+    json: Mapped[str]
+    shard_id: Mapped[int]  # where the record is that says so
+    offset: Mapped[int] = mapped_column(BigInteger)
+    wall_time: Mapped[float | None]
+
+
+class LineageFile(Base):
+    """What the records of one lineage file come to: what `lineage` is merged from."""
+
+    __tablename__ = "lineage_files"
+    __table_args__ = (Index(None, "job_id"),)
+    shard_id: Mapped[int] = mapped_column(
+        ForeignKey("shards.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    job_id: Mapped[int]
+    state: Mapped[str]  # JSON, for the indexer
+
+
+class HParam(Base):
+    """A hyperparameter of a job."""
+
+    __tablename__ = "hparams"
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)  # session, lineage
+    ordinal: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str]
+    kind: Mapped[str]  # number, string, bool, null, list, object
+    value: Mapped[str | None]  # as text
+    number: Mapped[float | None]
+    json: Mapped[str]
+
+
+class HParamRun(Base):
+    """What is known of a job as one of several runs that are compared."""
+
+    __tablename__ = "hparam_runs"
+    job_id: Mapped[int] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    hparams: Mapped[str | None]  # JSON object; NULL: no run, but an experiment
+    group_name: Mapped[str | None]
+    status: Mapped[str | None]  # unknown, success, failure, running; NULL: no session
+    start_time: Mapped[float | None]
+    end_time: Mapped[float | None]
+    model_uri: Mapped[str | None]
+    monitor_url: Mapped[str | None]
+    experiment: Mapped[str | None]  # JSON
+
+
 class Restart(Base):
     """A tag that went back: its points with a smaller seq and a step of at least this one came before it."""
 

@@ -8,7 +8,7 @@ from itertools import chain, count
 from typing import Any, NamedTuple
 
 from indexer.config import Root as RootConfig
-from indexer.db import blobs
+from indexer.db import blobs, facts
 from indexer.db.connection import Connection, Row
 from indexer.db.dialect import POSTGRESQL
 from indexer.errors import Retry
@@ -389,8 +389,9 @@ def tags_above(conn: Connection, job_id: int, step: int) -> list[int]:
 
 
 def forget_tags(conn: Connection, job_id: int) -> None:
-    """Delete all points of a job with their payloads, tags, restarts, segments and rollups."""
+    """Delete all points of a job with their payloads and what those say of it, tags, restarts, segments and rollups."""
     blobs.forget(conn, job_id)
+    facts.forget(conn, job_id)
     for table in ("tensor_points", "point_rollups"):
         conn.execute(f"DELETE FROM {table} WHERE tag_id IN (SELECT id FROM tags WHERE job_id = ?)", (job_id,))
     conn.execute("DELETE FROM tags WHERE job_id = ?", (job_id,))

@@ -12,12 +12,25 @@ import numpy as np
 import pytest
 
 from indexer import payload, plugins
-from indexer.payload import Array, Buckets, Kind, Message, Neutral, Picture, Sound, Stored, Strings, Unreadable
+from indexer.payload import (
+    Array,
+    Buckets,
+    HParams,
+    Kind,
+    Lineage,
+    Message,
+    Neutral,
+    Picture,
+    Sound,
+    Stored,
+    Strings,
+    Unreadable,
+)
 from indexer.plugins import audio, histogram, image, tensor
 from indexer.types import Blob
 from tests.support.records import png
 
-TYPES = (Picture, Sound, Buckets, Array, Strings, Message)
+TYPES = (Picture, Sound, Buckets, Array, Strings, Message, Lineage, HParams)
 
 
 def decoded(value: Neutral, plugin: str = "", written: bytes = b"as written") -> list[Blob]:
@@ -34,7 +47,7 @@ def stored(blob: Blob) -> Stored:
         rows = (blob.rows or {}).get(single.name, [(None,) * len(single.columns)])
         row = dict(zip(single.columns, rows[0], strict=True))
     data = blob.data or b""
-    facts = json.loads(json.dumps(blob.facts or {}))
+    facts = json.loads(blob.facts if isinstance(blob.facts, str) else json.dumps(blob.facts or {}))
     return Stored(
         blob.content_type, len(data), blob.width, blob.height, blob.colorspace, blob.dtype, blob.shape, facts,
         blob.error, data, row,
