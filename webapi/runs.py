@@ -1,7 +1,7 @@
 """REST v1 for what is said of whole jobs: their lineage and their hyperparameters, an item a job.
 
-Both lists filter and sort by any key in the database. A key is found in a table of rows (job, name, value, number), in a
-column of the job, or (`metric/TAG`) among the last values of the job's tags.
+Both lists filter and sort by any key in the database. A key is found in a table of rows (job, name, value, number), in
+a column of the job, or (`metric/TAG`) among the last values of the job's tags.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ HPARAMS_ROUTE = Route(
     "hparams",
     "Hyperparameters of jobs",
     "An item a run: what TensorBoard's plugin hparams or a lineage says that it was given, and the last values of the"
-    " metrics that its experiment names. An experiment is that of the run or of the nearest directory above it. A page"
-    " may hold fewer items than `limit`: go on while there is `next`. The records: `/hparam-records`.",
+    " metrics that its experiment names, a hundred at most. An experiment is that of the run or of the nearest"
+    " directory above it. A page may hold fewer items than `limit`: go on while there is `next`. The records: `/hparam-records`.",
     (JOB, _where(_HPARAM_KEYS), _sort(_HPARAM_KEYS), LIMIT, AFTER),
     "HParamsPage",
     (404,),
@@ -278,9 +278,9 @@ def jobs(
         tests.append(f"j.id IN {query.several([ref.id for ref in among])}")
     first, second = (1, 0) if descending else (0, 1)
     collate = ' COLLATE "C"' if query.postgresql else ""
+    source = " AND ".join([f"FROM jobs j {listing.jobs}", *tests])  # of our own names; values are bound
     statement = (
-        f"WITH found AS (SELECT j.id AS id, {as_number} AS number, {as_text} AS value FROM jobs j {listing.jobs}"
-        f"{''.join(f' AND {test}' for test in tests)}), "
+        f"WITH found AS (SELECT j.id AS id, {as_number} AS number, {as_text} AS value {source}), "  # noqa: S608
         f"placed AS (SELECT id, CASE WHEN number IS NOT NULL THEN {first} WHEN value IS NOT NULL THEN {second} ELSE 2"
         " END AS place, coalesce(number, 0) AS number, CASE WHEN number IS NULL"
         f" THEN coalesce(substr(value, 1, {SORTED_CHARACTERS}), '') ELSE '' END{collate} AS value FROM found) "
@@ -430,7 +430,7 @@ class Experiment(NamedTuple):
 Place = tuple[int, str]
 """Root and train_id of a job."""
 
-MAX_METRICS = 1_000
+MAX_METRICS = 100
 """Of an experiment that are looked up."""
 
 
@@ -450,8 +450,9 @@ def _experiments(conn: Connection, places: Mapping[int, Place]) -> dict[int, Exp
         "SELECT j.root_id, j.train_id, r.job_id, r.experiment FROM jobs j JOIN hparam_runs r ON r.job_id = j.id"
         " WHERE j.train_key IN :keys AND r.experiment IS NOT NULL"
     ).bindparams(bindparam("keys", expanding=True))
-    for i in range(0, len(wanted), _AT_ONCE):
-        for root, train_id, job, experiment in conn.execute(query, {"keys": wanted[i : i + _AT_ONCE]}):
+    for i in range(0, len(wanted), _EXPERIMENTS_AT_ONCE):
+        some = wanted[i : i + _EXPERIMENTS_AT_ONCE]
+        for root, train_id, job, experiment in conn.execute(query, {"keys": some}):
             metrics = tuple((one["group"], one["tag"]) for one in json.loads(experiment)["metrics"][:MAX_METRICS])
             known[root, train_id] = Experiment(job, metrics)
     found = {}
@@ -463,6 +464,7 @@ def _experiments(conn: Connection, places: Mapping[int, Place]) -> dict[int, Exp
 
 
 _AT_ONCE = 500
+_EXPERIMENTS_AT_ONCE = 50  # they may be long
 
 
 def _metrics(

@@ -40,7 +40,7 @@ def plain(message: Any, names: dict[str, str]) -> dict[str, Any]:
     for field, value in message.ListFields():
         many = field.is_repeated if hasattr(field, "is_repeated") else field.label == field.LABEL_REPEATED
         if field.message_type is not None and field.message_type.name.endswith("Entry"):
-            found: Any = {entry.key: _one(entry.value, names, floats=False) for entry in value}
+            found: Any = {_text(entry.key): _one(entry.value, names, floats=False) for entry in value}
         else:
             floats = field.type == field.TYPE_FLOAT
             found = [_one(item, names, floats=floats) for item in value] if many else _one(value, names, floats=floats)
@@ -51,7 +51,12 @@ def plain(message: Any, names: dict[str, str]) -> dict[str, Any]:
 def _one(value: Any, names: dict[str, str], *, floats: bool) -> Any:
     if isinstance(value, Message):
         return plain(value, names)
-    return _shortest(value) if floats else value
+    return _shortest(value) if floats else _text(value)
+
+
+def _text(value: Any) -> Any:
+    """Return a value as it is, but for bytes: a text that is no UTF-8. Raises UnicodeDecodeError."""
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _shortest(value: float) -> float:

@@ -40,6 +40,7 @@ NAMES = {
 """Section and key, and the name of both in MindInsight's table."""
 
 _MAPS = ("map_dict", "map_int32", "map_str", "map_double")
+_FLOATS = {"learning_rate", "loss"}  # of MindSpore's own keys
 _TRAIN_GROUPS = ("hyper_parameters", "train_dataset", "algorithm", "model")
 _NOT_FINITE = {"NaN": None, "Infinity": float("inf"), "-Infinity": float("-inf")}
 State = dict[str, Any]
@@ -75,7 +76,7 @@ def decode(value: Lineage) -> list[Blob]:
 
 def metrics(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metrics of an evaluation: a JSON object in a text."""
-    text = content.get("metric")
+    text = content.get("metric", "")
     try:
         found = json.loads(text) if text else {}
     except (ValueError, RecursionError) as e:
@@ -161,7 +162,7 @@ def _rows(
 def _row(section: str, key: str, value: Any, shard: int, source: Mapping[str, Any]) -> Row:
     name = NAMES.get((section, key), f"{section}/{key}") if key else ""
     kind, shown_as, number = described(value) if key else ("object", None, None)
-    if isinstance(value, str) and value in _NOT_FINITE and section in {"hyper_parameters", "algorithm", "metric"}:
+    if isinstance(value, str) and value in _NOT_FINITE and (section == "metric" or key in _FLOATS):
         kind, number = "number", _NOT_FINITE[value]  # JSON has no other way to say it
     return Row(
         section,

@@ -34,6 +34,8 @@ _BLOB_COLUMNS = (
 )
 _HISTOGRAM_COLUMNS = "buckets, count, min, max, sum, sum_squares, mean, stddev, nan_count, pos_inf_count, neg_inf_count"
 _TENSOR_COLUMNS = "count, min, max, mean, stddev, nan_count, pos_inf_count, neg_inf_count"
+_LINEAGE_COLUMNS = "section, key, name, kind, value, number, json, wall_time"
+_RUN_COLUMNS = "hparams, group_name, status, start_time, end_time, model_uri, monitor_url, experiment"
 _JOB_COLUMNS = "cache_status, create_time, start_time, bytes_on_disk, bytes_indexed, point_count, last_error"
 
 
@@ -85,6 +87,18 @@ _QUERIES = {  # table: number of key columns, columns, the rest of the query
         f"{_TAG}, e.step, e.seq, {_of('e', _TENSOR_COLUMNS)}",
         f"{_OF_TAG} JOIN tensor_stats e ON e.tag_id = t.id",
     ),
+    "lineage": (
+        3,
+        f"{_JOB}, l.ordinal, {_of('l', _LINEAGE_COLUMNS)}, l.{{}}, s.name",
+        f"{_OF_JOB} JOIN lineage l ON l.job_id = j.id JOIN shards s ON s.id = l.shard_id",
+    ),
+    "lineage_files": (4, f"{_SHARD}, f.state", f"{_OF_SHARD} JOIN lineage_files f ON f.shard_id = s.id"),
+    "hparams": (
+        4,
+        f"{_JOB}, h.source, h.ordinal, {_of('h', 'name, kind, value, number, json')}",
+        f"{_OF_JOB} JOIN hparams h ON h.job_id = j.id",
+    ),
+    "hparam_runs": (2, f"{_JOB}, {_of('h', _RUN_COLUMNS)}", f"{_OF_JOB} JOIN hparam_runs h ON h.job_id = j.id"),
     "point_rollups": (
         6,
         f"{_TAG}, b.level, b.ordinal, {_BUCKET}",

@@ -61,6 +61,7 @@ def test_a_good_run_equals_its_truth(format_: Format, run: str, path: Path) -> N
         for _, _, step, wall_time, value, _ in points:
             digest.update(struct.pack("<qdd", step, float.fromhex(wall_time), float.fromhex(value)))
         assert entry["series_sha256"] == digest.hexdigest()
+    assert len(truth.get("lineage", [])) == sum(len(found.pop(key)) for key in list(found) if key[0] == "lineage")
     assert {"graph", "graphs", "graph_tagged_run_metadata"} >= {plugin for plugin, _ in found}
     assert len(truth["graphs"]) >= sum(len(p) for (plugin, _), p in found.items() if plugin.startswith("graph")) - len(
         truth.get("run_metadata", [])
