@@ -130,7 +130,8 @@ HPARAMS_ROUTE = Route(
     "Hyperparameters of jobs",
     "An item a run: what TensorBoard's plugin hparams or a lineage says that it was given, and the last values of the"
     " metrics that its experiment names, a hundred at most. An experiment is that of the run or of the nearest"
-    " directory above it. A page may hold fewer items than `limit`: go on while there is `next`. The records: `/hparam-records`.",
+    " directory above it. A page may hold fewer items than `limit`: go on while there is `next`. The records:"
+    " `/hparam-records`.",
     (JOB, _where(_HPARAM_KEYS), _sort(_HPARAM_KEYS), LIMIT, AFTER),
     "HParamsPage",
     (404,),
@@ -244,7 +245,8 @@ class _Query:
             test = f"{as_number} {_OPERATORS[wanted.operator]} {self.bind(bound)}"
         else:
             numbers = [n for n in map(number, wanted.values) if n is not None]
-            parts = [f"{as_text} IN ({', '.join(self.bind(names.store(value)) for value in wanted.values)})"]
+            store = queries.stored if wanted.key == "train_id" else names.store  # directories are shown as stored
+            parts = [f"{as_text} IN ({', '.join(self.bind(store(value)) for value in wanted.values)})"]
             if numbers:
                 parts.append(f"{as_number} IN ({', '.join(map(self.bind, numbers))})")
             test = f"({' OR '.join(parts)})"
@@ -373,7 +375,7 @@ def lineages(site: Site, conn: Connection, values: Values) -> Response:
         item = items[job]
         if wall_time is not None and (item["wall_time"] is None or wall_time > item["wall_time"]):
             item["wall_time"] = wall_time
-        if key:
+        if name:
             item[section][names.show(key)] = item["values"][names.show(name)] = json.loads(value)
         elif section == lineage.DATASET:
             item["dataset_graph"] = lineage.dataset_graph(json.loads(value))

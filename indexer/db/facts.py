@@ -6,7 +6,7 @@ Tables here are a function of the payloads in load order: each commit brings the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from indexer.db.connection import Connection
@@ -72,7 +72,8 @@ def _fold_lineage(conn: Connection, job: int, said: Sequence[Said], order: Order
     rows = lineage.merged([(shard, states[shard]) for shard in sorted(states, key=lambda s: order(show(names[s])))])
     conn.execute("DELETE FROM lineage WHERE job_id = ?", (job,))
     conn.many(_LINEAGE, [(job, i, *_stored(row)) for i, row in enumerate(rows)])
-    _replace(conn, job, LINEAGE, {row.key: json.loads(row.json) for row in rows if row.section == "hyper_parameters"})
+    given = {row.key: json.loads(row.json) for row in rows if row.section == "hyper_parameters"}
+    _replace(conn, job, LINEAGE, given, lineage.FLOATS)
 
 
 def _stored(row: lineage.Row) -> tuple[Any, ...]:
@@ -95,7 +96,7 @@ def _fold_session(conn: Connection, job: int, facts: dict[str, Any]) -> None:
                 " status = 'unknown', end_time = NULL WHERE job_id = ?",
                 (*texts, _time(content["start_time"]), job),
             )
-            _replace(conn, job, SESSION, content["hparams"])
+            _replace(conn, job, SESSION, content["hparams"], facts["not_finite"])
         case hparams.END:
             conn.execute(
                 "UPDATE hparam_runs SET status = ?, end_time = ? WHERE job_id = ?",
@@ -107,11 +108,12 @@ def _time(seconds: float | str) -> float | None:
     return seconds if isinstance(seconds, (int, float)) and seconds else None
 
 
-def _replace(conn: Connection, job: int, source: str, values: dict[str, Any]) -> None:
+def _replace(conn: Connection, job: int, source: str, values: dict[str, Any], floats: Collection[str]) -> None:
+    """Replace the hyperparameters of a source; `floats` may be texts that stand for no finite number."""
     conn.execute("DELETE FROM hparams WHERE job_id = ? AND source = ?", (job, source))
     rows = []
     for i, (name, value) in enumerate(values.items()):
-        kind, text, number = lineage.described(value)
+        kind, text, number = lineage.described(value, float_=name in floats)
         shown = None if text is None else store(text)
         rows.append((job, source, i, store(name), kind, shown, number, as_json(value)))
     conn.many(_HPARAM, rows)

@@ -290,8 +290,8 @@ class Lineage(Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     ordinal: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     section: Mapped[str]  # hyper_parameters, train_dataset, algorithm, model, metric, valid_dataset, ...
-    key: Mapped[str]  # empty: all of the section
-    name: Mapped[str]  # as MindInsight's table calls section and key
+    key: Mapped[str]
+    name: Mapped[str]  # as MindInsight's table calls section and key; empty: all of the section
     kind: Mapped[str]  # number, string, bool, null, list, object
     value: Mapped[str | None]  # as text
     number: Mapped[float | None]

@@ -5,6 +5,8 @@ The newest session of a job wins: its values are rows of `hparams`, all of it is
 
 from __future__ import annotations
 
+import math
+
 from indexer.payload import Example, HParams, Kind, Options, Stored, as_json, shown
 from indexer.types import Blob
 
@@ -13,7 +15,9 @@ EXPERIMENT, START, END = "experiment", "session_start", "session_end"
 
 def decode(value: HParams) -> list[Blob]:
     """Return the content as written, with what it says as JSON."""
-    facts = as_json({"part": value.part, "content": value.content})
+    values = value.content.get("hparams", {}) if value.part == START else {}
+    odd = [name for name, one in values.items() if isinstance(one, float) and not math.isfinite(one)]
+    facts = as_json({"part": value.part, "content": value.content, "not_finite": odd})
     return [Blob("hparams", value.data, facts=facts, says=True, packs=True)]
 
 

@@ -40,7 +40,7 @@ NAMES = {
 """Section and key, and the name of both in MindInsight's table."""
 
 _MAPS = ("map_dict", "map_int32", "map_str", "map_double")
-_FLOATS = {"learning_rate", "loss"}  # of MindSpore's own keys
+FLOATS = {"learning_rate", "loss"}  # of MindSpore's own keys
 _TRAIN_GROUPS = ("hyper_parameters", "train_dataset", "algorithm", "model")
 _NOT_FINITE = {"NaN": None, "Infinity": float("inf"), "-Infinity": float("-inf")}
 State = dict[str, Any]
@@ -48,7 +48,7 @@ State = dict[str, Any]
 
 
 class Row(NamedTuple):
-    """A value of a job's lineage. Key and name of a whole section are empty."""
+    """A value of a job's lineage, or a whole section of it: then the name is empty."""
 
     section: str
     key: str
@@ -144,29 +144,30 @@ def _rows(
     if EVALUATION in newest:
         shard, source = newest[EVALUATION]
         found = metrics(source["content"])
-        yield _row("metric", "", found, shard, source)
+        yield _row("metric", None, found, shard, source)
         for key, value in list(found.items())[:MAX_KEYS]:
             yield _row("metric", key, value, shard, source)
         for key, value in source["content"].get("valid_dataset", {}).items():
             yield _row("valid_dataset", key, value, shard, source)
     if DATASET in newest:
         shard, source = newest[DATASET]
-        yield _row(DATASET, "", source["content"], shard, source)
+        yield _row(DATASET, None, source["content"], shard, source)
     if user:
         shard, source = max(user.values(), key=lambda entry: entry[1]["at"])
-        yield _row("user_defined", "", {key: entry["value"] for key, (_, entry) in user.items()}, shard, source)
+        yield _row("user_defined", None, {key: entry["value"] for key, (_, entry) in user.items()}, shard, source)
         for key, (shard, source) in user.items():
             yield _row("user_defined", key, source["value"], shard, source)
 
 
-def _row(section: str, key: str, value: Any, shard: int, source: Mapping[str, Any]) -> Row:
-    name = NAMES.get((section, key), f"{section}/{key}") if key else ""
-    kind, shown_as, number = described(value) if key else ("object", None, None)
-    if isinstance(value, str) and value in _NOT_FINITE and (section == "metric" or key in _FLOATS):
-        kind, number = "number", _NOT_FINITE[value]  # JSON has no other way to say it
+def _row(section: str, key: str | None, value: Any, shard: int, source: Mapping[str, Any]) -> Row:
+    """Return a row; without a key it is that of the whole section."""
+    name, kind, shown_as, number = "", "object", None, None
+    if key is not None:
+        name = NAMES.get((section, key), f"{section}/{key}")
+        kind, shown_as, number = described(value, float_=section == "metric" or key in FLOATS)
     return Row(
         section,
-        key,
+        key or "",
         name,
         kind,
         shown_as,
@@ -178,8 +179,13 @@ def _row(section: str, key: str, value: Any, shard: int, source: Mapping[str, An
     )
 
 
-def described(value: Any) -> tuple[str, str | None, float | None]:
-    """Return the kind of a JSON value, the value as text, and as a number where it is one."""
+def described(value: Any, *, float_: bool = False) -> tuple[str, str | None, float | None]:
+    """Return the kind of a JSON value, the value as text, and as a number where it is one.
+
+    float_: a text may be the name of a float that is not finite, for which JSON has no other way.
+    """
+    if float_ and isinstance(value, str) and value in _NOT_FINITE:
+        return "number", value, _NOT_FINITE[value]
     match value:
         case None:
             return "null", None, None

@@ -44,7 +44,8 @@ NAMES = {("model", "path"): "model_path", ("model", "size"): "model_size"}
 
 def _column(section: str, key: str, what: str) -> str:
     name = NAMES.get((section, key), key or section)
-    return f"max(CASE WHEN l.section = '{section}' AND l.key = '{key}' THEN l.{what} END) AS {name}"
+    which = f"l.key = '{key}'" if key else "l.name = ''"
+    return f"max(CASE WHEN l.section = '{section}' AND {which} THEN l.{what} END) AS {name}"
 
 
 def upgrade() -> None:

@@ -57,7 +57,7 @@ def as_float32(value: Any) -> Any:
 def values(engine: Engine, job: str = "./a") -> dict[str, str]:
     """Return the merged lineage of a job, by name."""
     query = text(
-        "SELECT l.name, l.value FROM lineage l JOIN jobs j ON j.id = l.job_id WHERE j.train_id = :job AND l.key <> ''"
+        "SELECT l.name, l.value FROM lineage l JOIN jobs j ON j.id = l.job_id WHERE j.train_id = :job AND l.name <> ''"
     )
     with engine.connect() as conn:
         return {show(row.name): row.value for row in conn.execute(query, {"job": job})}
@@ -124,7 +124,7 @@ def test_a_value_names_the_record_it_is_from(engine: Engine) -> None:
     """File and offset of each row lead to the record that says so."""
     index_once(engine, DATA / "mindspore")
     query = text('SELECT l.*, l."offset" AS at, j.train_id, s.name AS file FROM lineage l JOIN jobs j'
-                 ' ON j.id = l.job_id JOIN shards s ON s.id = l.shard_id WHERE l.key <> \'\'')  # fmt: skip
+                 ' ON j.id = l.job_id JOIN shards s ON s.id = l.shard_id WHERE l.name <> \'\'')  # fmt: skip
     with engine.connect() as conn:
         rows = conn.execute(query).all()
     assert len(rows) > 80
@@ -352,5 +352,7 @@ def test_infinite_numbers_have_their_place(engine: Engine, tmp_path: Path) -> No
     index_once(engine, root)
     with engine.connect() as conn:
         row = conn.execute(text("SELECT kind, number, json FROM lineage")).one()
+        given_ = conn.execute(text("SELECT kind, value, number FROM hparams")).one()
     assert ("number", float("inf"), '"Infinity"') == tuple(row)
+    assert ("number", "NaN", None) == tuple(given_)
     assert {"x": "NaN"} == given(engine, "./b")

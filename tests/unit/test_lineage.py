@@ -127,7 +127,7 @@ def user(**values: str) -> dict[str, Any]:
 
 def values(*files: lineage.State) -> dict[str, Any]:
     """Return the names and values of what files come to."""
-    return {row.name: row.value for row in lineage.merged(list(enumerate(files))) if row.key}
+    return {row.name: row.value for row in lineage.merged(list(enumerate(files))) if row.name}
 
 
 def test_within_a_file_the_newest_record_of_a_part_wins() -> None:
