@@ -45,7 +45,8 @@ class Listing:
     view: str
     rows: str  # table of (job_id, name, value, number)
     order: str  # of several rows of one name the first counts
-    jobs: str  # what joins the jobs that are listed, as j
+    jobs: str  # what is selected from: the jobs as j, and what belongs to them
+    only: str  # which of these are listed
     numbers: Mapping[str, str]  # key → column that holds numbers
     texts: Mapping[str, str]  # key → column that holds text
     prefix: str  # a key that begins so is a row's, whatever else bears its name
@@ -56,7 +57,8 @@ LINEAGE = Listing(
     "lineage",
     "lineage",
     "x.ordinal",
-    "WHERE EXISTS (SELECT 1 FROM lineage l WHERE l.job_id = j.id)",
+    "jobs j",
+    "EXISTS (SELECT 1 FROM lineage l WHERE l.job_id = j.id)",
     _OF_JOBS,
     {"train_id": "j.train_id"},
     "",
@@ -66,7 +68,8 @@ HPARAMS = Listing(
     "hparams",
     "hparams",
     "x.source DESC, x.ordinal",  # the session before the lineage
-    "JOIN hparam_runs r ON r.job_id = j.id WHERE r.hparams IS NOT NULL",
+    "hparam_runs r JOIN jobs j ON j.id = r.job_id",
+    "r.hparams IS NOT NULL",
     {**_OF_JOBS, "start_time": "r.start_time", "end_time": "r.end_time"},
     {"train_id": "j.train_id", "status": "r.status", "group_name": "r.group_name"},
     "hparam/",
@@ -192,6 +195,8 @@ class _Query:
         self.postgresql = conn.dialect.name == POSTGRESQL
         self.values: dict[str, Any] = {}
         self.expanding: list[str] = []
+        self.joins: dict[str, str] = {}  # tag → what its values are joined as
+        self.metrics = ""  # these joins
 
     def bind(self, value: Any) -> str:
         """Return the mark of a value."""
@@ -218,13 +223,21 @@ class _Query:
         if key in listing.texts:
             return "", "CAST(NULL AS DOUBLE PRECISION)", listing.texts[key]
         if listing.tags and key.startswith("metric/"):
-            stored = names.store(key.removeprefix("metric/"))
-            where = (
-                f"FROM tags x WHERE x.job_id = j.id AND x.name_key = {self.bind(names.short_key(stored))}"
-                f" AND x.name = {self.bind(stored)} AND x.data_class = 'scalar' AND x.last_value IS NOT NULL"
-            )
-            return f"{where} ORDER BY x.id", "x.last_value", "CAST(NULL AS TEXT)"
+            return "", f"{self._of_tag(names.store(key.removeprefix('metric/')))}.last_value", "CAST(NULL AS TEXT)"
         return self._of_row(key)
+
+    def _of_tag(self, stored: str) -> str:
+        """Return what the last values of a tag are joined as: looked up once for all jobs."""
+        if stored not in self.joins:
+            self.joins[stored] = f"m{len(self.joins)}"
+            one = "max(last_value) AS last_value"  # where several plugins have a tag of this name
+            self.metrics += (
+                f" LEFT JOIN (SELECT job_id, {one} FROM tags"  # noqa: S608  # values are bound
+                f" WHERE name_key = {self.bind(names.short_key(stored))} AND name = {self.bind(stored)}"
+                " AND data_class = 'scalar' AND last_value IS NOT NULL GROUP BY job_id)"
+                f" {self.joins[stored]} ON {self.joins[stored]}.job_id = j.id"
+            )
+        return self.joins[stored]
 
     def _of_row(self, name: str) -> tuple[str, str, str]:
         where = f"FROM {self.listing.rows} x WHERE x.job_id = j.id AND x.name = {self.bind(names.store(name))}"
@@ -280,7 +293,7 @@ def jobs(
         tests.append(f"j.id IN {query.several([ref.id for ref in among])}")
     first, second = (1, 0) if descending else (0, 1)
     collate = ' COLLATE "C"' if query.postgresql else ""
-    source = " AND ".join([f"FROM jobs j {listing.jobs}", *tests])  # of our own names; values are bound
+    source = f"FROM {listing.jobs}{query.metrics} WHERE {' AND '.join([listing.only, *tests])}"  # values are bound
     statement = (
         f"WITH found AS (SELECT j.id AS id, {as_number} AS number, {as_text} AS value {source}), "  # noqa: S608
         f"placed AS (SELECT id, CASE WHEN number IS NOT NULL THEN {first} WHEN value IS NOT NULL THEN {second} ELSE 2"

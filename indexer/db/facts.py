@@ -6,7 +6,7 @@ Tables here are a function of the payloads in load order: each commit brings the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from indexer.db.connection import Connection
@@ -23,6 +23,10 @@ _STATE = """INSERT INTO lineage_files (shard_id, job_id, state) VALUES (?, ?, ?)
 ON CONFLICT (shard_id) DO UPDATE SET state = excluded.state"""
 _HPARAM = """INSERT INTO hparams (job_id, source, ordinal, name, kind, value, number, json)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+_RUN = ("hparams", "group_name", "status", "start_time", "end_time", "model_uri", "monitor_url", "experiment")
+_TO_RUN = f"""INSERT INTO hparam_runs (job_id, {", ".join(_RUN)}) VALUES (?{", ?" * len(_RUN)})
+ON CONFLICT (job_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _RUN)}"""
+_JOBS_AT_ONCE = 50  # what is known of so many is in memory
 
 
 class Said(NamedTuple):
@@ -40,18 +44,15 @@ Order = Callable[[str], Any]
 
 
 def fold(conn: Connection, said: Sequence[Said], order: Order) -> None:
-    """Bring what jobs are said to be up to date, by payloads in load order."""
-    shards = ", ".join(str(int(shard)) for shard in sorted({one.shard for one in said}))
-    jobs = dict(conn.execute(f"SELECT id, job_id FROM shards WHERE id IN ({shards})").fetchall())
-    for job in sorted(set(jobs.values())):
-        of_job = [one for one in said if jobs[one.shard] == job]
-        records = [one for one in of_job if one.kind == lineage.KIND.name]
-        if records:
-            _fold_lineage(conn, job, records, order)
-        sessions = [one for one in of_job if one.kind == hparams.KIND.name]
-        for one in sessions:
-            _fold_session(conn, job, json.loads(one.facts))
-        _sum_up(conn, job)
+    """Bring what jobs are said to be up to date, by payloads in load order. Some ten statements for many jobs."""
+    found = conn.execute(f"SELECT id, job_id FROM shards WHERE id IN ({_among(one.shard for one in said)})")
+    jobs = dict(found.fetchall())
+    by_job: dict[int, list[Said]] = {}
+    for one in said:
+        by_job.setdefault(jobs[one.shard], []).append(one)
+    some = sorted(by_job)
+    for i in range(0, len(some), _JOBS_AT_ONCE):
+        _fold(conn, {job: by_job[job] for job in some[i : i + _JOBS_AT_ONCE]}, order)
 
 
 def forget(conn: Connection, job_id: int) -> None:
@@ -60,20 +61,60 @@ def forget(conn: Connection, job_id: int) -> None:
         conn.execute(f"DELETE FROM {table} WHERE job_id = ?", (job_id,))
 
 
-def _fold_lineage(conn: Connection, job: int, said: Sequence[Said], order: Order) -> None:
-    found = conn.execute("SELECT shard_id, state FROM lineage_files WHERE job_id = ?", (job,)).fetchall()
-    states: dict[int, lineage.State] = {shard: json.loads(state) for shard, state in found}
-    for one in said:
-        lineage.absorb(states.setdefault(one.shard, {}), one.at, one.wall_time, json.loads(one.facts))
-    changed = sorted({one.shard for one in said})
-    conn.many(_STATE, [(shard, job, json.dumps(states[shard])) for shard in changed])
-    marks = ", ".join(str(int(shard)) for shard in states)
-    names = dict(conn.execute(f"SELECT id, name FROM shards WHERE id IN ({marks})").fetchall())
-    rows = lineage.merged([(shard, states[shard]) for shard in sorted(states, key=lambda s: order(show(names[s])))])
-    conn.execute("DELETE FROM lineage WHERE job_id = ?", (job,))
-    conn.many(_LINEAGE, [(job, i, *_stored(row)) for i, row in enumerate(rows)])
-    given = {row.key: json.loads(row.json) for row in rows if row.section == "hyper_parameters"}
-    _replace(conn, job, LINEAGE, given, lineage.FLOATS)
+def _fold(conn: Connection, said: Mapping[int, Sequence[Said]], order: Order) -> None:
+    records = {job: [one for one in found if one.kind == lineage.KIND.name] for job, found in said.items()}
+    records = {job: found for job, found in records.items() if found}
+    given = _fold_lineage(conn, records, order) if records else []
+    query = f"SELECT job_id, {', '.join(_RUN)} FROM hparam_runs WHERE job_id IN ({_among(said)})"
+    known = {row[0]: dict(zip(_RUN, row[1:], strict=True)) for row in conn.execute(query)}
+    runs: dict[int, dict[str, Any]] = {}
+    for job, found in said.items():
+        run = runs[job] = known.get(job) or dict.fromkeys(_RUN)
+        sessions = [json.loads(one.facts) for one in found if one.kind == hparams.KIND.name]
+        for facts in sessions:
+            _enter(run, facts["part"], facts["content"])
+        starts = [facts for facts in sessions if facts["part"] == hparams.START]
+        if starts:
+            given.append(Given(job, SESSION, starts[-1]["content"]["hparams"], starts[-1]["not_finite"]))
+    _replace(conn, given)
+    _sum_up(conn, runs)
+
+
+class Given(NamedTuple):
+    """Hyperparameters of a job by a source; `floats` may be texts that stand for no finite number."""
+
+    job: int
+    source: str
+    values: Mapping[str, Any]
+    floats: Collection[str]
+
+
+def _fold_lineage(conn: Connection, said: Mapping[int, Sequence[Said]], order: Order) -> list[Given]:
+    """Merge the lineage of jobs anew; return their hyperparameters."""
+    states: dict[int, dict[int, lineage.State]] = {job: {} for job in said}
+    query = f"SELECT job_id, shard_id, state FROM lineage_files WHERE job_id IN ({_among(said)})"
+    for job, shard, state in conn.execute(query):
+        states[job][shard] = json.loads(state)
+    changed: dict[int, int] = {}
+    for job, records in said.items():
+        for one in records:
+            state = states[job].setdefault(one.shard, {})
+            lineage.absorb(state, one.at, one.wall_time, json.loads(one.facts))
+            changed[one.shard] = job
+    conn.many(_STATE, [(shard, job, json.dumps(states[job][shard])) for shard, job in sorted(changed.items())])
+    shards = _among(shard for files in states.values() for shard in files)
+    names = dict(conn.execute(f"SELECT id, name FROM shards WHERE id IN ({shards})").fetchall())
+    rows: list[tuple[Any, ...]] = []
+    given = []
+    for job, files in states.items():
+        in_order = sorted(files, key=lambda shard: order(show(names[shard])))
+        merged = lineage.merged([(shard, files[shard]) for shard in in_order])
+        rows += [(job, i, *_stored(row)) for i, row in enumerate(merged)]
+        values = {row.key: json.loads(row.json) for row in merged if row.section == "hyper_parameters"}
+        given.append(Given(job, LINEAGE, values, lineage.FLOATS))
+    conn.execute(f"DELETE FROM lineage WHERE job_id IN ({_among(said)})")
+    conn.many(_LINEAGE, rows)
+    return given
 
 
 def _stored(row: lineage.Row) -> tuple[Any, ...]:
@@ -81,55 +122,53 @@ def _stored(row: lineage.Row) -> tuple[Any, ...]:
     return (row.section, store(row.key), store(row.name), row.kind, value, *row[5:])
 
 
-def _fold_session(conn: Connection, job: int, facts: dict[str, Any]) -> None:
-    content = facts["content"]
-    conn.execute("INSERT INTO hparam_runs (job_id) VALUES (?) ON CONFLICT (job_id) DO NOTHING", (job,))
-    match facts["part"]:
+def _enter(run: dict[str, Any], part: str, content: Mapping[str, Any]) -> None:
+    """Enter into a run what its newest experiment or session says; a session that starts has not ended."""
+    match part:
         case hparams.EXPERIMENT:
-            text = as_json(content)
-            conn.execute("UPDATE hparam_runs SET experiment = ? WHERE job_id = ?", (text, job))
+            run["experiment"] = as_json(content)
         case hparams.START:
-            names = ("group_name", "model_uri", "monitor_url")
-            texts = [store(content[name]) if content[name] else None for name in names]
-            conn.execute(
-                "UPDATE hparam_runs SET group_name = ?, model_uri = ?, monitor_url = ?, start_time = ?,"
-                " status = 'unknown', end_time = NULL WHERE job_id = ?",
-                (*texts, _time(content["start_time"]), job),
-            )
-            _replace(conn, job, SESSION, content["hparams"], facts["not_finite"])
+            for name in ("group_name", "model_uri", "monitor_url"):
+                run[name] = store(content[name]) if content[name] else None
+            run |= {"start_time": _time(content["start_time"]), "status": "unknown", "end_time": None}
         case hparams.END:
-            conn.execute(
-                "UPDATE hparam_runs SET status = ?, end_time = ? WHERE job_id = ?",
-                (content["status"], _time(content["end_time"]), job),
-            )
+            run |= {"status": content["status"], "end_time": _time(content["end_time"])}
 
 
 def _time(seconds: float | str) -> float | None:
     return seconds if isinstance(seconds, (int, float)) and seconds else None
 
 
-def _replace(conn: Connection, job: int, source: str, values: dict[str, Any], floats: Collection[str]) -> None:
-    """Replace the hyperparameters of a source; `floats` may be texts that stand for no finite number."""
-    conn.execute("DELETE FROM hparams WHERE job_id = ? AND source = ?", (job, source))
+def _replace(conn: Connection, given: Sequence[Given]) -> None:
     rows = []
-    for i, (name, value) in enumerate(values.items()):
-        kind, text, number = lineage.described(value, float_=name in floats)
-        shown = None if text is None else store(text)
-        rows.append((job, source, i, store(name), kind, shown, number, as_json(value)))
+    for one in given:
+        for i, (name, value) in enumerate(one.values.items()):
+            kind, text, number = lineage.described(value, float_=name in one.floats)
+            shown = None if text is None else store(text)
+            rows.append((one.job, one.source, i, store(name), kind, shown, number, as_json(value)))
+    for source in (SESSION, LINEAGE):
+        jobs = [one.job for one in given if one.source == source]
+        if jobs:
+            conn.execute(f"DELETE FROM hparams WHERE source = ? AND job_id IN ({_among(jobs)})", (source,))
     conn.many(_HPARAM, rows)
 
 
-def _sum_up(conn: Connection, job: int) -> None:
-    """Write all hyperparameters of a job as one object; none where it has neither session nor lineage of training."""
-    query = "SELECT name, json FROM hparams WHERE job_id = ? ORDER BY source, ordinal"  # lineage first
-    found = {show(name): json.loads(value) for name, value in conn.execute(query, (job,))}
-    status = conn.execute("SELECT status FROM hparam_runs WHERE job_id = ?", (job,)).fetchone()
-    if not found and (status is None or status[0] is None):
-        if status is not None:
-            conn.execute("UPDATE hparam_runs SET hparams = NULL WHERE job_id = ?", (job,))
-        return
-    conn.execute(
-        "INSERT INTO hparam_runs (job_id, hparams) VALUES (?, ?)"
-        " ON CONFLICT (job_id) DO UPDATE SET hparams = excluded.hparams",
-        (job, as_json(found)),
-    )
+def _sum_up(conn: Connection, runs: Mapping[int, dict[str, Any]]) -> None:
+    """Write runs, each with all its hyperparameters as one object: NULL where there are neither these nor a session."""
+    values: dict[int, dict[str, Any]] = {job: {} for job in runs}
+    query = f"SELECT job_id, name, json FROM hparams WHERE job_id IN ({_among(runs)}) ORDER BY job_id, source, ordinal"
+    for job, name, value in conn.execute(query):  # lineage first: the session counts
+        values[job][show(name)] = json.loads(value)
+    for job, run in runs.items():
+        run["hparams"] = as_json(values[job]) if values[job] or run["status"] is not None else None
+    rows = [
+        (job, *(run[name] for name in _RUN)) for job, run in runs.items() if any(v is not None for v in run.values())
+    ]
+    conn.many(_TO_RUN, rows)
+    gone = _among(runs.keys() - {row[0] for row in rows})
+    conn.execute(f"DELETE FROM hparam_runs WHERE job_id IN ({gone})")
+
+
+def _among(numbers: Iterable[int]) -> str:
+    """Return what stands in IN (...), which may be empty: bound values are few on an old SQLite."""
+    return ", ".join(str(int(number)) for number in sorted(set(numbers))) or "NULL"
