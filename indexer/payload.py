@@ -6,6 +6,8 @@ web shows stored blobs by the same kind. Nothing here knows a database, and nump
 
 from __future__ import annotations
 
+import json
+import math
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from typing import Any
 from indexer.types import Blob
 
 OCTETS = "application/octet-stream"
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 PLAIN_TEXT = "text/plain; charset=utf-8"
 
 
@@ -95,6 +98,24 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Lineage:
+    """A record of a lineage file: where a trained model comes from."""
+
+    part: str  # train_lineage, evaluation_lineage, dataset_graph, user_defined_info
+    content: Mapping[str, Any]  # the part, names as MindSpore writes them
+    data: bytes  # the record's payload as written
+
+
+@dataclass(frozen=True, slots=True)
+class HParams:
+    """The content of TensorBoard's plugin hparams: what a session was given, how it ended, what is compared."""
+
+    part: str  # experiment, session_start, session_end
+    content: Mapping[str, Any]
+    data: bytes  # as written
+
+
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """A value that is not what its field promises."""
 
@@ -103,7 +124,7 @@ class Unreadable:
     reason: str
 
 
-Neutral = Picture | Sound | Buckets | Array | Strings | Landscape | Message | Unreadable
+Neutral = Picture | Sound | Buckets | Array | Strings | Landscape | Message | Lineage | HParams | Unreadable
 
 
 # Kinds ----------------------------------------------------------------------------------------------------------------
@@ -214,6 +235,28 @@ PLUGIN_CONTENT: Mapping[str, Schema] = {
     "plugin_content": {"type": "string", "description": "What the plugin says of the series, base64."}
 }
 """What `of_plugin` returns."""
+
+
+def finite(value: Any) -> Any:
+    """Return `value` with every float that is not finite as a string: strict JSON has no other way."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else _NOT_FINITE[str(value)]
+        case Mapping():
+            return {key: finite(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [finite(inner) for inner in value]
+    return value
+
+
+def as_json(value: Any) -> str:
+    """Return `value` as strict JSON that both databases hold; readable where it can be."""
+    text = json.dumps(finite(value), ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates have no UTF-8 but an escape
+        return json.dumps(finite(value))
+    return text
 
 
 def shown(**facts: object) -> dict[str, Any]:

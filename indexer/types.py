@@ -222,7 +222,9 @@ class Blob:
     colorspace: int | None = None
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
-    facts: dict[str, Any] | None = None  # of its kind, for JSON
+    facts: dict[str, Any] | str | None = None  # of its kind, for JSON; text: they are JSON
+    says: bool = False  # its facts say something of the whole job, which is kept in tables of their own
+    at: int = 0  # where its record begins in the file, of one that says something
     error: str | None = None  # why it could not be decoded; then `data` is what the file holds
     packs: bool = False  # compressing it may pay
     rows: dict[str, list[tuple[Any, ...]]] | None = None  # of the kind's own tables, without the point's key

@@ -323,6 +323,71 @@ CREATE VIEW v_texts AS
 
 UPDATE summarydb_version SET version_num='0003' WHERE summarydb_version.version_num = '0002';
 
+CREATE TABLE lineage (
+    job_id INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL,
+    section TEXT NOT NULL,
+    key TEXT NOT NULL,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    value TEXT,
+    number DOUBLE PRECISION,
+    json TEXT NOT NULL,
+    shard_id INTEGER NOT NULL,
+    "offset" BIGINT NOT NULL,
+    wall_time DOUBLE PRECISION,
+    CONSTRAINT pk_lineage PRIMARY KEY (job_id, ordinal),
+    CONSTRAINT fk_lineage_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
+);
+
+CREATE TABLE lineage_files (
+    shard_id INTEGER NOT NULL,
+    job_id INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    CONSTRAINT pk_lineage_files PRIMARY KEY (shard_id),
+    CONSTRAINT fk_lineage_files_shard_id_shards FOREIGN KEY(shard_id) REFERENCES shards (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_lineage_files_job_id ON lineage_files (job_id);
+
+CREATE TABLE hparams (
+    job_id INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    ordinal INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    value TEXT,
+    number DOUBLE PRECISION,
+    json TEXT NOT NULL,
+    CONSTRAINT pk_hparams PRIMARY KEY (job_id, source, ordinal),
+    CONSTRAINT fk_hparams_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
+);
+
+CREATE TABLE hparam_runs (
+    job_id INTEGER NOT NULL,
+    hparams TEXT,
+    group_name TEXT,
+    status TEXT,
+    start_time DOUBLE PRECISION,
+    end_time DOUBLE PRECISION,
+    model_uri TEXT,
+    monitor_url TEXT,
+    experiment TEXT,
+    CONSTRAINT pk_hparam_runs PRIMARY KEY (job_id),
+    CONSTRAINT fk_hparam_runs_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
+);
+
+CREATE VIEW v_lineage AS
+        SELECT j.train_id AS job, max(CASE WHEN l.section = 'hyper_parameters' AND l.key = 'optimizer' THEN l.value END) AS optimizer, max(CASE WHEN l.section = 'hyper_parameters' AND l.key = 'learning_rate' THEN l.number END) AS learning_rate, max(CASE WHEN l.section = 'hyper_parameters' AND l.key = 'loss_function' THEN l.value END) AS loss_function, max(CASE WHEN l.section = 'hyper_parameters' AND l.key = 'epoch' THEN l.number END) AS epoch, max(CASE WHEN l.section = 'hyper_parameters' AND l.key = 'batch_size' THEN l.number END) AS batch_size, max(CASE WHEN l.section = 'hyper_parameters' AND l.key = 'device_num' THEN l.number END) AS device_num, max(CASE WHEN l.section = 'hyper_parameters' AND l.key = 'parallel_mode' THEN l.value END) AS parallel_mode, max(CASE WHEN l.section = 'train_dataset' AND l.key = 'train_dataset_path' THEN l.value END) AS train_dataset_path, max(CASE WHEN l.section = 'train_dataset' AND l.key = 'train_dataset_size' THEN l.number END) AS train_dataset_size, max(CASE WHEN l.section = 'valid_dataset' AND l.key = 'valid_dataset_path' THEN l.value END) AS valid_dataset_path, max(CASE WHEN l.section = 'valid_dataset' AND l.key = 'valid_dataset_size' THEN l.number END) AS valid_dataset_size, max(CASE WHEN l.section = 'algorithm' AND l.key = 'network' THEN l.value END) AS network, max(CASE WHEN l.section = 'algorithm' AND l.key = 'loss' THEN l.number END) AS loss, max(CASE WHEN l.section = 'model' AND l.key = 'path' THEN l.value END) AS model_path, max(CASE WHEN l.section = 'model' AND l.key = 'size' THEN l.number END) AS model_size, max(CASE WHEN l.section = 'metric' AND l.name = '' THEN l.json END) AS metric, max(CASE WHEN l.section = 'user_defined' AND l.name = '' THEN l.json END) AS user_defined, max(CASE WHEN l.section = 'dataset_graph' AND l.name = '' THEN l.json END) AS dataset_graph, j.id AS job_id
+        FROM jobs j JOIN lineage l ON l.job_id = j.id GROUP BY j.id, j.train_id;
+
+CREATE VIEW v_hparams AS
+        SELECT j.train_id AS job, r.hparams, r.group_name, r.status, r.start_time, CASE WHEN r.start_time BETWEEN -62135596800.0 AND 253402300799.0 THEN to_timestamp(r.start_time) END AS started,
+               r.end_time, CASE WHEN r.end_time BETWEEN -62135596800.0 AND 253402300799.0 THEN to_timestamp(r.end_time) END AS ended, r.model_uri, r.monitor_url, r.job_id
+        FROM hparam_runs r JOIN jobs j ON j.id = r.job_id WHERE r.hparams IS NOT NULL;
+
+UPDATE summarydb_version SET version_num='0005' WHERE summarydb_version.version_num = '0003';
+
 CREATE TABLE explain_files (
     shard_id INTEGER NOT NULL,
     job_id INTEGER NOT NULL,
@@ -458,4 +523,4 @@ CREATE VIEW v_explain_scores AS
         LEFT JOIN explain_labels l ON l.shard_id = b.shard_id AND l.label = b.label
         WHERE f.latest;
 
-UPDATE summarydb_version SET version_num='0006' WHERE summarydb_version.version_num = '0003';
+UPDATE summarydb_version SET version_num='0006' WHERE summarydb_version.version_num = '0005';

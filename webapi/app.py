@@ -20,7 +20,7 @@ from indexer.db.engine import read_only
 from indexer.errors import Deadline, Report, Retry, SummaryDBError, Wait
 from indexer.payload import Kind
 from indexer.version import __version__
-from webapi import explain, kinds, queries, respond, v1
+from webapi import explain, kinds, queries, respond, runs, v1
 from webapi.errors import Malformed, Unknown
 from webapi.parameters import Parameter, Values, parse
 from webapi.v1 import Ask, Route, Site
@@ -150,6 +150,8 @@ def _mount_api(app: Flask, site: Site) -> None:
     mount(v1.SERIES, v1.series)
     mount(v1.POINTS, v1.points)
 
+    for route, view in runs.VIEWS.items():
+        mount(route, view)
     for route, kind in kinds.ROUTES.items():
 
         def of_kind(site: Site, conn: Connection, values: Values, kind: Kind = kind) -> Response:

@@ -10,7 +10,7 @@ from typing import Any
 from indexer import payload
 from indexer.plugins import KINDS
 from indexer.types import CacheStatus, DataClass, Format, ShardKind, ShardState
-from webapi import explain, kinds
+from webapi import explain, kinds, runs
 from webapi.parameters import MAX_REPEATS, Kind, Parameter
 from webapi.v1 import BASE, PAYLOADS, ROUTES, Route
 
@@ -59,6 +59,10 @@ def _nullable(schema: Schema) -> Schema:
 def _object(properties: Schema, description: str, optional: Iterable[str] = ()) -> Schema:
     required = [name for name in properties if name not in set(optional)]
     return {"type": "object", "description": description, "properties": properties, "required": required}
+
+
+def _any(description: str) -> Schema:
+    return {"type": "object", "description": description}
 
 
 def _list(items: Schema, description: str) -> Schema:
@@ -290,6 +294,40 @@ SCHEMAS: dict[str, Schema] = {
     **{f"{kind.name}Item": _item(kind) for kind in KINDS},
     **{f"{kind.name}Page": _page(f"{kind.name}Item") for kind in KINDS},
     **explain.SCHEMAS,
+    "Lineage": _object(
+        {
+            "job": _integer("Id of the job."),
+            "root": _text("Name of its root."),
+            "train_id": _SERIES_NAMES["train_id"],
+            "wall_time": _wall_time("When the newest of its records was written."),
+            **{section: _any(f"What its records say of {section}, by MindSpore's names.") for section in runs.SECTIONS},
+            "dataset_graph": _any(
+                "The pipeline of its data: parameters, operations, sampler, children; null where there is none."
+            )
+            | {"type": ["object", "null"]},
+            "values": _any("All but the dataset graph in one object, by the names that `where` and `sort` take."),
+        },
+        "Where a trained model comes from.",
+    ),
+    "LineagePage": _page("Lineage"),
+    "HParams": _object(
+        {
+            "job": _integer("Id of the job."),
+            "root": _text("Name of its root."),
+            "train_id": _SERIES_NAMES["train_id"],
+            "group_name": _nullable(_text("Of its session: runs of one group have the same hyperparameters.")),
+            "status": _nullable(_text("Of its session: unknown, success, failure or running; null: it has none.")),
+            "start_time": _time("When its session began."),
+            "end_time": _time("When its session ended."),
+            "model_uri": _nullable(_text("As its session says.")),
+            "monitor_url": _nullable(_text("As its session says.")),
+            "hparams": _any("Hyperparameters by name."),
+            "metrics": _any("Last values of the metrics that its experiment names, `tag` or `group/tag`."),
+            "experiment": _nullable(_integer("Id of the job with its experiment, in `/hparam-records`.")),
+        },
+        "A run and its hyperparameters.",
+    ),
+    "HParamsPage": _page("HParams"),
     "JobPage": _page("Job"),
     "FilePage": _page("File"),
     "TagPage": _page("Tag"),
@@ -313,7 +351,7 @@ def document(version: str) -> Schema:
         "servers": [{"url": BASE}],
         "paths": {
             route.path: {"get": _operation(route), "head": _head(route)}
-            for route in (*ROUTES, *kinds.ROUTES, kinds.BLOB, *explain.ROUTES)
+            for route in (*ROUTES, *runs.ROUTES, *kinds.ROUTES, kinds.BLOB, *explain.ROUTES)
         },
         "components": {
             "schemas": SCHEMAS,

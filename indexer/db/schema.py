@@ -270,6 +270,63 @@ TENSOR_STATS = Table(
 )
 """What a tensor of numbers says in numbers: over finite elements, as 64-bit floats."""
 
+LINEAGE = Table(
+    "lineage",
+    METADATA,
+    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("section", Text, nullable=False),  # hyper_parameters, train_dataset, algorithm, model, metric, ...
+    Column("key", Text, nullable=False),
+    Column("name", Text, nullable=False),  # as MindInsight's table calls section and key; empty: all of the section
+    Column("kind", Text, nullable=False),  # number, string, bool, null, list, object
+    Column("value", Text),  # as text
+    Column("number", Double),
+    Column("json", Text, nullable=False),
+    Column("shard_id", Integer, nullable=False),  # where the record is that says so
+    Column("offset", BigInteger, nullable=False),
+    Column("wall_time", Double),
+)
+"""A value of what a job's lineage files say, merged as MindInsight merges them."""
+
+LINEAGE_FILE = Table(
+    "lineage_files",
+    METADATA,
+    Column("shard_id", Integer, ForeignKey("shards.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("job_id", Integer, nullable=False),
+    Column("state", Text, nullable=False),  # JSON, for the indexer
+    Index(None, "job_id"),
+)
+"""What the records of one lineage file come to: what `lineage` is merged from."""
+
+HPARAM = Table(
+    "hparams",
+    METADATA,
+    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("source", Text, primary_key=True),  # session, lineage
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # number, string, bool, null, list, object
+    Column("value", Text),  # as text
+    Column("number", Double),
+    Column("json", Text, nullable=False),
+)
+"""A hyperparameter of a job."""
+
+HPARAM_RUN = Table(
+    "hparam_runs",
+    METADATA,
+    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("hparams", Text),  # JSON object; NULL: no run, but an experiment
+    Column("group_name", Text),
+    Column("status", Text),  # unknown, success, failure, running; NULL: no session
+    Column("start_time", Double),
+    Column("end_time", Double),
+    Column("model_uri", Text),
+    Column("monitor_url", Text),
+    Column("experiment", Text),  # JSON
+)
+"""What is known of a job as one of several runs that are compared."""
+
 RESTART = Table(
     "restarts",
     METADATA,

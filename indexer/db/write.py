@@ -8,7 +8,7 @@ from itertools import chain, count
 from typing import Any, NamedTuple
 
 from indexer.config import Root as RootConfig
-from indexer.db import blobs, explain
+from indexer.db import blobs, explain, facts
 from indexer.db.connection import Connection, Row
 from indexer.db.dialect import POSTGRESQL
 from indexer.errors import Retry
@@ -389,9 +389,10 @@ def tags_above(conn: Connection, job_id: int, step: int) -> list[int]:
 
 
 def forget_tags(conn: Connection, job_id: int) -> None:
-    """Delete all points of a job with their payloads, tags, restarts, segments and rollups; what explain files say."""
+    """Delete all points of a job with their payloads and what those say of it, tags, restarts, segments and rollups."""
     blobs.forget(conn, job_id)
     explain.forget(conn, job_id)
+    facts.forget(conn, job_id)
     for table in ("tensor_points", "point_rollups"):
         conn.execute(f"DELETE FROM {table} WHERE tag_id IN (SELECT id FROM tags WHERE job_id = ?)", (job_id,))
     conn.execute("DELETE FROM tags WHERE job_id = ?", (job_id,))

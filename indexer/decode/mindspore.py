@@ -13,6 +13,9 @@ from indexer.decode.event import UNKNOWN_EVENT, UNKNOWN_FIELDS, BadRecord, Event
 from indexer.types import DataClass, Series
 from indexer.wire import mindspore_pb2 as wire
 
+LINEAGE: Final = "lineage"
+"""Plugin of the series that the records of lineage files are, a series a part; and the field they are said to be in."""
+
 _PLUGINS: Final = {
     "scalar_value": "scalar",
     "image": "image",
@@ -28,6 +31,7 @@ _CLASSES: Final = {
     "histogram": DataClass.TENSOR,
     "loss_landscape": DataClass.TENSOR,
     "graph": DataClass.BLOB_SEQUENCE,
+    LINEAGE: DataClass.UNKNOWN,
 }
 
 _LENGTHS: Final = {"image": 3, "graph": 1}  # an image: width, height, the image
@@ -59,14 +63,17 @@ def read(payload: bytes | memoryview, file_name: str = "") -> Event:
 
 
 def read_lineage(payload: bytes | memoryview, _file_name: str = "") -> Event:
-    """Return the clock and step of the lineage event in `payload`. Raises BadRecord."""
+    """Return the lineage event in `payload`: one value, called as its part of the lineage. Raises BadRecord."""
     try:
         event = wire.LineageEvent.FromString(cast("bytes", payload))
     except DecodeError:
         raise BadRecord("payload is no MindSpore lineage event") from None
     if not event.IsInitialized():
         raise BadRecord(_missing(event))
-    return Event(event.wall_time, event.step, [], False)
+    part = event.WhichOneof("what")
+    if part is None or part == "version":
+        return Event(event.wall_time, event.step, [], False)
+    return Event(event.wall_time, event.step, [Value(part, LINEAGE, LINEAGE, event, bytes(payload))], False)
 
 
 def plain(name: str) -> Value:
@@ -87,6 +94,11 @@ def describe(job: int, plugin: str, value: Value) -> Series:
 def number(_series: Series, value: Value) -> float | None:
     """Return `value` as a number; None where it is none."""
     return cast("float", value.message.scalar_value) if value.kind == "scalar_value" else None
+
+
+def differs(_series: Series, _value: Value) -> bool:
+    """Tell whether `value` has metadata of its own: there are none in this format."""
+    return False
 
 
 def length(_series: Series, value: Value) -> int:

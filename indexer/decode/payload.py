@@ -16,7 +16,9 @@ from typing import Any, Final, cast
 import numpy as np
 
 from indexer import plugins
+from indexer.decode import hparams, lineage, mindspore
 from indexer.decode.event import Value
+from indexer.decode.frames import HEADER_BYTES
 from indexer.payload import Array, Buckets, Landscape, Message, Neutral, Picture, Sound, Strings, Unreadable
 from indexer.types import MAX_BLOB_BYTES, Blob, Format
 from indexer.wire import tensorboard_pb2 as tensorboard
@@ -80,6 +82,11 @@ _CODES: Final = {
     "uint8": "B",
 }
 _SWAP: Final = sys.byteorder == "big"
+_NULL_TENSOR: Final = Array("float32", (0,), b"")
+"""What writers of hparams put where a value must have one."""
+
+HPARAMS: Final = "hparams"
+"""The plugin whose metadata is its value."""
 
 
 class Collector:
@@ -89,13 +96,25 @@ class Collector:
         self.max_blob_bytes = max_blob_bytes
 
     def collect(
-        self, blobs: list[Blob], point: int, plugin: str, value: Value, format_: Format, record: Any, offset: int
+        self,
+        blobs: list[Blob],
+        point: int,
+        plugin: str,
+        value: Value,
+        format_: Format,
+        record: Any,
+        offset: int,
+        *,
+        differs: bool = False,
     ) -> None:
         """Add the blobs of `value`, which is point number `point`, of a series of `plugin`.
 
         record: the payload that holds the value.  offset: of its first byte in the file.
+        differs: its metadata is not that of its series, so it is kept beside the value.
         """
-        made = plugins.decode(neutral(value, format_), plugin, lambda: _written(value))
+        made: list[Blob] = []
+        for one in neutrals(value, format_, differs=differs):
+            made += plugins.decode(one, plugin, lambda: _written(value))
         self._add(blobs, point, made, record, offset)
 
     def number(self, blobs: list[Blob], point: int, plugin: str, value: float, *, double: bool) -> None:
@@ -107,6 +126,8 @@ class Collector:
     def _add(self, blobs: list[Blob], point: int, made: Sequence[Blob], record: Any, offset: int) -> None:
         for ordinal, blob in enumerate(made):
             blob.point, blob.ordinal = point, ordinal
+            if blob.says:
+                blob.at = offset - HEADER_BYTES
             self._finish(blob, record, offset)
             blobs.append(blob)
 
@@ -130,10 +151,28 @@ class Collector:
 
 def _written(value: Value) -> bytes:
     """Return the field that holds a value, serialized."""
-    if value.message is None or value.data:
+    if value.message is None or value.data or not value.kind:
         return value.data
     what = getattr(value.message, value.kind)
     return what if isinstance(what, bytes) else cast("bytes", what.SerializeToString())
+
+
+def neutrals(value: Value, format_: Format, *, differs: bool = False) -> list[Neutral]:
+    """Return what a value holds, and what its metadata holds that is kept nowhere else; without protobuf.
+
+    A value without any field says all it has to say in its metadata; so does the plugin hparams, whatever the field.
+    """
+    if value.kind == mindspore.LINEAGE:
+        return [lineage.convert(value.message, value.data)]
+    if format_ is not Format.TENSORBOARD or value.message is None:
+        return [neutral(value, format_)]
+    found = [neutral(value, format_)] if value.kind else []
+    if value.plugin == HPARAMS:
+        null = bool(found) and isinstance(found[0], Array) and found[0] == _NULL_TENSOR
+        return [hparams.convert(value.message.metadata.plugin_data.content), *([] if null else found)]
+    if differs or (not found and value.message.HasField("metadata")):
+        found.append(Message("metadata", value.message.metadata.SerializeToString()))
+    return found
 
 
 def neutral(value: Value, format_: Format) -> Neutral:

@@ -165,7 +165,7 @@ class Decoder:
             slice_.starts.append(SessionStart(len(points.step), event.step, offset, slice_.records))
         slice_.records += 1
         see(slice_, event.wall_time)
-        if event.values and span.kind is ShardKind.SUMMARY:
+        if event.values and span.kind in (ShardKind.SUMMARY, ShardKind.LINEAGE):
             self._add(span.job, slice_.format, event, points, payload, offset + frames.HEADER_BYTES)
         if event.explains and span.kind is ShardKind.EXPLAIN:
             kept = bytes(payload) if len(payload) <= self.collector.max_blob_bytes else None
@@ -184,9 +184,11 @@ class Decoder:
             points.wall_time.append(event.wall_time)
             points.value.append(math.nan if number is None else number)
             points.not_number.append(number is None)
-            if number is None and (value.kind or value.message is None):
-                point = len(points.step) - 1
-                self.collector.collect(points.payloads, point, series.plugin, value, format_, payload, offset)
+            if number is None:
+                point, differs = len(points.step) - 1, dialect.differs(series, value)
+                self.collector.collect(
+                    points.payloads, point, series.plugin, value, format_, payload, offset, differs=differs
+                )
             if series.data_class is DataClass.BLOB_SEQUENCE:
                 length: int = dialect.length(series, value)
                 if length > points.lengths.get(index, 0):

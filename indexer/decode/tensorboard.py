@@ -173,6 +173,13 @@ def number(series: Series, value: Value) -> float | None:
     return None
 
 
+def differs(series: Series, value: Value) -> bool:
+    """Tell whether `value` has metadata that are not those of its series, which its first value decided."""
+    if value.message is None or not value.message.HasField("metadata"):
+        return False
+    return cast("bytes", value.message.metadata.SerializeToString()) != series.metadata
+
+
 def length(series: Series, value: Value) -> int:
     """Return how many blobs `value` is in a series of blob sequences; 0 where it is none."""
     match value.kind:

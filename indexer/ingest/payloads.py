@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexer.db import blobs
+from indexer.db import blobs, facts
 from indexer.db.connection import Connection
+from indexer.ingest.logdir import load_order
 from indexer.ingest.sequence import TagState
 from indexer.types import Blob, Decoded, Rows
 
@@ -32,7 +33,12 @@ Piece = tuple[Decoded, int, int]
 
 def size(decoded: Decoded, first: int, last: int) -> int:
     """Return the bytes in memory that the payloads of points first to last take."""
-    return sum(len(blob.data or b"") + _OVERHEAD_BYTES for blob in _between(decoded, first, last))
+    return sum(_taken(blob) for blob in _between(decoded, first, last))
+
+
+def _taken(blob: Blob) -> int:
+    said = len(blob.facts) if isinstance(blob.facts, str) else 0
+    return len(blob.data or b"") + said + _OVERHEAD_BYTES
 
 
 def reach(decoded: Decoded, read: int, most: int) -> int:
@@ -78,6 +84,7 @@ class Packed:
     blobs: list[tuple[Any, ...]] = field(default_factory=list)
     more: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)  # of kinds' own tables
     counts: list[tuple[Any, ...]] = field(default_factory=list)
+    said: list[facts.Said] = field(default_factory=list)  # of their jobs, in load order
 
 
 def pack(
@@ -106,6 +113,8 @@ def pack(
     for (index, blob), place, shard in zip(found, places.tolist(), shard_of, strict=True):
         key = (int(ids[series[index]]), int(steps[index]), int(numbers[place]))
         packed.blobs.append(_row(key, blob, shards[shard][0]))
+        if blob.says and isinstance(blob.facts, str):
+            packed.said.append(facts.Said(blob.kind, shards[shard][0], blob.at, _clock(pieces, index), blob.facts))
         for table, table_rows in (blob.rows or {}).items():
             packed.more.setdefault(table, []).extend((*key, *row) for row in table_rows)
         count = counts.setdefault((key[0], blob.kind), [0, 0, 0])
@@ -116,12 +125,24 @@ def pack(
     return packed
 
 
+def _clock(pieces: Sequence[Piece], index: int) -> float | None:
+    """Return the wall_time of a point of a batch; None for NaN."""
+    for decoded, first, last in pieces:
+        if index < last - first:
+            found = float(decoded.wall_time[first + index])
+            return None if np.isnan(found) else found
+        index -= last - first
+    raise IndexError(index)
+
+
 def store(conn: Connection, packed: Packed) -> None:
     """Write payloads, in the transaction of their points."""
     blobs.add(conn, packed.blobs)
     for table, rows in packed.more.items():
         blobs.add_rows(conn, table, rows)
     blobs.count(conn, packed.counts)
+    if packed.said:
+        facts.fold(conn, packed.said, load_order)
 
 
 _json = lru_cache(maxsize=1_000)(json.dumps)  # of shapes: most are alike
@@ -142,7 +163,7 @@ def _row(key: tuple[int, int, int], blob: Blob, shard: int) -> tuple[Any, ...]:
         None if blob.shape is None else _json(blob.shape),
         blob.length,
         blob.digest,
-        None if blob.facts is None else json.dumps(blob.facts),
+        json.dumps(blob.facts) if isinstance(blob.facts, dict) else blob.facts,
         blob.error,
         None if blob.offset is None else shard,
         blob.offset,

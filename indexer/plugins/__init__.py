@@ -9,7 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from indexer.payload import Kind, Neutral, Unreadable
-from indexer.plugins import audio, histogram, image, landscape, layout, log, mesh, message, pr_curve, tensor, text
+from indexer.plugins import (
+    audio,
+    histogram,
+    hparams,
+    image,
+    landscape,
+    layout,
+    lineage,
+    log,
+    mesh,
+    message,
+    pr_curve,
+    tensor,
+    text,
+)
 from indexer.types import Blob
 
 KINDS: tuple[Kind, ...] = (
@@ -22,6 +36,8 @@ KINDS: tuple[Kind, ...] = (
     layout.KIND,
     log.KIND,
     landscape.KIND,
+    lineage.KIND,
+    hparams.KIND,
     tensor.KIND,
     message.KIND,
 )

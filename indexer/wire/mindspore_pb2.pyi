@@ -339,35 +339,35 @@ class OperationParameter(_message.Message):
         STR_VALUE_FIELD_NUMBER: _ClassVar[int]
         str_value: _containers.RepeatedScalarFieldContainer[str]
         def __init__(self, str_value: _Optional[_Iterable[str]] = ...) -> None: ...
-    class MapStrEntry(_message.Message):
+    class StrEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    class MapStrListEntry(_message.Message):
+    class StrListEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: OperationParameter.StrList
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[OperationParameter.StrList, _Mapping]] = ...) -> None: ...
-    class MapBoolEntry(_message.Message):
+    class BoolEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: bool
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[bool] = ...) -> None: ...
-    class MapIntEntry(_message.Message):
+        def __init__(self, key: _Optional[str] = ..., value: bool = ...) -> None: ...
+    class IntEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
-    class MapDoubleEntry(_message.Message):
+    class DoubleEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -379,37 +379,37 @@ class OperationParameter(_message.Message):
     MAP_BOOL_FIELD_NUMBER: _ClassVar[int]
     MAP_INT_FIELD_NUMBER: _ClassVar[int]
     MAP_DOUBLE_FIELD_NUMBER: _ClassVar[int]
-    map_str: _containers.ScalarMap[str, str]
-    map_str_list: _containers.MessageMap[str, OperationParameter.StrList]
-    map_bool: _containers.ScalarMap[str, bool]
-    map_int: _containers.ScalarMap[str, int]
-    map_double: _containers.ScalarMap[str, float]
-    def __init__(self, map_str: _Optional[_Mapping[str, str]] = ..., map_str_list: _Optional[_Mapping[str, OperationParameter.StrList]] = ..., map_bool: _Optional[_Mapping[str, bool]] = ..., map_int: _Optional[_Mapping[str, int]] = ..., map_double: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    map_str: _containers.RepeatedCompositeFieldContainer[OperationParameter.StrEntry]
+    map_str_list: _containers.RepeatedCompositeFieldContainer[OperationParameter.StrListEntry]
+    map_bool: _containers.RepeatedCompositeFieldContainer[OperationParameter.BoolEntry]
+    map_int: _containers.RepeatedCompositeFieldContainer[OperationParameter.IntEntry]
+    map_double: _containers.RepeatedCompositeFieldContainer[OperationParameter.DoubleEntry]
+    def __init__(self, map_str: _Optional[_Iterable[_Union[OperationParameter.StrEntry, _Mapping]]] = ..., map_str_list: _Optional[_Iterable[_Union[OperationParameter.StrListEntry, _Mapping]]] = ..., map_bool: _Optional[_Iterable[_Union[OperationParameter.BoolEntry, _Mapping]]] = ..., map_int: _Optional[_Iterable[_Union[OperationParameter.IntEntry, _Mapping]]] = ..., map_double: _Optional[_Iterable[_Union[OperationParameter.DoubleEntry, _Mapping]]] = ...) -> None: ...
 
 class UserDefinedInfo(_message.Message):
     __slots__ = ("user_info", "map_dict", "map_int32", "map_str", "map_double")
-    class MapDictEntry(_message.Message):
+    class DictEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: UserDefinedInfo
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[UserDefinedInfo, _Mapping]] = ...) -> None: ...
-    class MapInt32Entry(_message.Message):
+    class Int32Entry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
-    class MapStrEntry(_message.Message):
+    class StrEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    class MapDoubleEntry(_message.Message):
+    class DoubleEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -422,8 +422,8 @@ class UserDefinedInfo(_message.Message):
     MAP_STR_FIELD_NUMBER: _ClassVar[int]
     MAP_DOUBLE_FIELD_NUMBER: _ClassVar[int]
     user_info: _containers.RepeatedCompositeFieldContainer[UserDefinedInfo]
-    map_dict: _containers.MessageMap[str, UserDefinedInfo]
-    map_int32: _containers.ScalarMap[str, int]
-    map_str: _containers.ScalarMap[str, str]
-    map_double: _containers.ScalarMap[str, float]
-    def __init__(self, user_info: _Optional[_Iterable[_Union[UserDefinedInfo, _Mapping]]] = ..., map_dict: _Optional[_Mapping[str, UserDefinedInfo]] = ..., map_int32: _Optional[_Mapping[str, int]] = ..., map_str: _Optional[_Mapping[str, str]] = ..., map_double: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    map_dict: _containers.RepeatedCompositeFieldContainer[UserDefinedInfo.DictEntry]
+    map_int32: _containers.RepeatedCompositeFieldContainer[UserDefinedInfo.Int32Entry]
+    map_str: _containers.RepeatedCompositeFieldContainer[UserDefinedInfo.StrEntry]
+    map_double: _containers.RepeatedCompositeFieldContainer[UserDefinedInfo.DoubleEntry]
+    def __init__(self, user_info: _Optional[_Iterable[_Union[UserDefinedInfo, _Mapping]]] = ..., map_dict: _Optional[_Iterable[_Union[UserDefinedInfo.DictEntry, _Mapping]]] = ..., map_int32: _Optional[_Iterable[_Union[UserDefinedInfo.Int32Entry, _Mapping]]] = ..., map_str: _Optional[_Iterable[_Union[UserDefinedInfo.StrEntry, _Mapping]]] = ..., map_double: _Optional[_Iterable[_Union[UserDefinedInfo.DoubleEntry, _Mapping]]] = ...) -> None: ...

@@ -1,7 +1,7 @@
 """What MindSpore's explain files say: samples, inferences, saliency maps, hierarchical occlusion, benchmarks.
 
 Revision ID: 0006
-Revises: 0003
+Revises: 0005
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0006"
-down_revision = "0003"
+down_revision = "0005"
 
 TABLES = ("records", "labels", "methods", "samples", "inferences", "saliency", "hoc", "benchmarks")
 

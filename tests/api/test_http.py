@@ -19,9 +19,10 @@ from tests.support.statements import statements
 from webapi import queries
 from webapi.app import create_app
 
+RUNS = ["/lineage", "/hparams"]
 PAYLOADS = [*(kind.path for kind in KINDS), "/explain", "/explain/files", "/explain/records"]
-ROUTES = ["/health", "/jobs", "/jobs/1", "/jobs/1/files", "/jobs/1/tags", "/series", "/points", *PAYLOADS]
-PAGED = ["/jobs", "/jobs/1/files", "/jobs/1/tags", "/series", "/points", *PAYLOADS]
+ROUTES = ["/health", "/jobs", "/jobs/1", "/jobs/1/files", "/jobs/1/tags", "/series", "/points", *RUNS, *PAYLOADS]
+PAGED = ["/jobs", "/jobs/1/files", "/jobs/1/tags", "/series", "/points", *RUNS, *PAYLOADS]
 FIXED = ["/openapi.json", "/docs"]
 NO_INTEGERS = [
     "", " ", "x", "1.0", "1e3", "0x10", "1_000", "+5", " 5", "5 ", "--5", "1\0", "\0", "١٢", "５", "²", "nan", "None",

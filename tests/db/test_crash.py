@@ -18,12 +18,19 @@ from tests.support.explaining import benchmark, hoc, inference, metadata, salien
 from tests.support.following import SMALL, Follower, StillClock, empty, make
 from tests.support.records import (
     frame,
+    hparams_end,
+    hparams_experiment,
+    hparams_start,
+    ms_evaluation,
     ms_image,
     ms_scalars,
     ms_tensor,
+    ms_train,
+    ms_user_defined,
     ms_version,
     png,
     tb_histogram,
+    tb_hparams,
     tb_image,
     tb_scalar,
     tb_session_start,
@@ -38,6 +45,8 @@ CONFIG = replace(SMALL, batch_points=3, slice_bytes=150, max_record_bytes=300)
 FIRST, SECOND = "events.out.tfevents.1700000000.x", "events.out.tfevents.1700000001.x"
 MINDSPORE = "events.out.events.summary.1700000000.0.x_MS"
 EXPLAIN = "events.out.events.summary.1700000000.0.x_explain"
+LINEAGE = "events.out.events.summary.1700000000.0.x_lineage"
+LATER_LINEAGE = "events.out.events.summary.1700000001.0.x_lineage"
 
 
 class Crash(BaseException):
@@ -69,6 +78,13 @@ def begin(root: Path) -> None:
             + scalars(1)
             + kinds
             + tb_strings("images", 2, [b"a", b"\xff"], 1.7e9),
+            f"d/{LINEAGE}": ms_user_defined({"a": "1"}) + ms_train(0.5) + ms_evaluation("{'") + ms_train(0.25)[:-3],
+            f"d/{LATER_LINEAGE}": ms_evaluation('{"a": 1}') + ms_user_defined({"b": "2"}),
+            f"f/{FIRST}": tb_version(1.7e9)
+            + tb_hparams("experiment", hparams_experiment(("", "loss")))
+            + tb_hparams("session_start_info", hparams_start({"lr": 0.5}))
+            + tb_hparams("session_end_info", hparams_end(1))
+            + scalars(1),
             f"d/{MINDSPORE}": ms_version(1.7e9)
             + ms_tensor("y", 1, (1,), bytes(4), 1.7e9)
             + ms_scalars(1, {"x": 1.0, "y": 2.0}, 1.7e9),
@@ -88,6 +104,10 @@ def go_on(root: Path) -> None:
         file.write(scalars(1, 2))
     with (root / "b" / FIRST).open("ab") as file:
         file.write(tb_image("sample", 1, png(2, 2, 9), 1.7e9) + tb_image("sample", 2, b"no image", 1.7e9))
+    with (root / "f" / FIRST).open("ab") as file:
+        file.write(tb_hparams("session_start_info", hparams_start({"lr": 0.25, "batch": 8.0})))
+    with (root / "d" / LINEAGE).open("ab") as file:
+        file.write(ms_train(0.25)[-3:] + ms_evaluation('{"b": 1}'))
     image = ms_image("y", 4, png(1, 1), 1.7e9)
     (root / "d" / MINDSPORE).write_bytes(ms_version(1.7e9) + image + ms_scalars(4, {"y": 3.0, "z": 2.0}, 1.7e9))
     with (root / "d" / EXPLAIN).open("ab") as file:

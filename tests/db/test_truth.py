@@ -22,6 +22,7 @@ from indexer.types import DataClass
 from tests.conftest import DATA
 from tests.support.following import SMALL, index_once
 
+LINEAGE = {"train_lineage", "evaluation_lineage", "dataset_graph", "user_defined_info"}
 _NAN = struct.pack("<Q", 0x7FF8000000000000)
 
 
@@ -77,6 +78,12 @@ def test_every_good_run_equals_the_truth(engine: Engine, format_: str, kernel: b
     assert {"growing"} == {s.state for s in files}
 
 
+def more(run: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return plugin and name of each graph, run metadata and lineage record in files: we make them points, too."""
+    parts = [("lineage", part) for record in run.get("lineage", []) for part in record if part in LINEAGE]
+    return graphs(run) + parts
+
+
 def graphs(run: dict[str, Any]) -> list[tuple[str, str]]:
     """Return plugin and name of each graph, run metadata, session log and log line in an event file: points of ours."""
     if "run_metadata" in run:
@@ -91,7 +98,7 @@ def check_job(path: Path, run: dict[str, Any], job: Row[Any]) -> None:
     """Compare the row of a job with the run's files."""
     sizes = [file["size"] for file in run["files"]]
     assert ("CACHED", sum(sizes), sum(sizes)) == (job.cache_status, job.bytes_on_disk, job.bytes_indexed)
-    assert sum(series["count"] for series in run["series"]) + len(graphs(run)) == job.point_count
+    assert sum(series["count"] for series in run["series"]) + len(more(run)) == job.point_count
     stamps = [re.search(r"(?:summary|tfevents)\.(\d+)", file["name"]) for file in run["files"]]
     newest = max(
         float(stamp.group(1)) if stamp else (path / file["name"]).stat().st_mtime_ns / 1e9
@@ -106,7 +113,7 @@ def check_job(path: Path, run: dict[str, Any], job: Row[Any]) -> None:
 def check_series(conn: Any, run: dict[str, Any], tags: Sequence[Row[Any]]) -> None:
     """Compare the tags of a job, their statistics and all their points."""
     keys = [(series["plugin"] or "", series["tag"]) for series in run["series"]]
-    counts = Counter(graphs(run))
+    counts = Counter(more(run))
     for key, series in zip(keys, run["series"], strict=True):
         counts[key] += series["count"]
     assert counts == {(tag.plugin, show(tag.name)): tag.point_count for tag in tags}
@@ -185,7 +192,8 @@ def test_the_views_answer(engine: Engine) -> None:
         latest = conn.execute(text("SELECT job, tag, step, value FROM v_latest")).all()
     numbers = {(name, s["tag"]): s for name, run in runs.items() for s in run["series"] if s["kind"] == "scalar"}
     expected = {(name, s["tag"], s["kind"], s["count"]) for name, run in runs.items() for s in run["series"]}
-    expected |= {(name, file, plugin, 1) for name, run in runs.items() for plugin, file in graphs(run)}
+    others = {(name, tag, plugin): n for name, run in runs.items() for (plugin, tag), n in Counter(more(run)).items()}
+    expected |= {(*key, count) for key, count in others.items()}
     assert expected == {(row.job, show(row.tag), row.plugin, row.point_count) for row in tags}
     totals = {name: [count for job, _, _, count in expected if job == name] for name in runs}
     assert {(name, "CACHED", sum(counts), len(counts)) for name, counts in totals.items()} == {

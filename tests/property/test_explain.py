@@ -67,11 +67,12 @@ def test_every_landscape_is_shown_or_an_error(message: Any) -> None:
     written = message.loss_landscape.SerializeToString()
     (blob,) = plugins.decode(neutral(value, Format.MINDSPORE), "loss_landscape", lambda: written)
     assert "landscape" == blob.kind
-    stored = Stored(blob.content_type, 0, facts=blob.facts or {}, error=blob.error, data=blob.data)
+    facts = blob.facts if isinstance(blob.facts, dict) else {}
+    stored = Stored(blob.content_type, 0, facts=facts, error=blob.error, data=blob.data)
     if blob.error is not None:
         assert written == blob.data
         return
-    shapes = (blob.facts or {})["arrays"]
+    shapes = facts["arrays"]
     assert 8 * sum(math.prod(shape) for shape in shapes.values()) == len(blob.data or b"")
     shown = landscape.render(stored, {})
     assert len(shapes) == sum(len(part) for part in shown.values())

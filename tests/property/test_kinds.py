@@ -104,7 +104,7 @@ def test_any_message_becomes_blobs_that_can_be_shown(made: tuple[Value, Format],
             blob.digest,
         )
         kind = plugins.BY_NAME[blob.kind]
-        facts = json.loads(json.dumps(blob.facts or {}, allow_nan=False))
+        facts = json.loads(blob.facts if isinstance(blob.facts, str) else json.dumps(blob.facts or {}, allow_nan=False))
         kept = Stored(
             blob.content_type, len(data), blob.width, blob.height, blob.colorspace, blob.dtype, blob.shape, facts,
             blob.error, data,

@@ -165,7 +165,18 @@ def empty(engine: Engine) -> None:
     """Delete all rows, as in a fresh database."""
     with transaction(engine) as conn:
         payloads = ("blobs", "histogram_stats", "tensor_stats")
-        for table in (*payloads, "point_rollups", "tensor_points", "tags", "shards", "jobs", "roots", "indexers"):
+        said = ("lineage", "lineage_files", "hparams", "hparam_runs")
+        for table in (
+            *payloads,
+            *said,
+            "point_rollups",
+            "tensor_points",
+            "tags",
+            "shards",
+            "jobs",
+            "roots",
+            "indexers",
+        ):
             conn.execute(text(f"DELETE FROM {table}"))
         conn.execute(text("UPDATE index_state SET change_counter = 0, scanned_at = NULL"))
 

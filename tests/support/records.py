@@ -196,3 +196,54 @@ def ms_tensor(tag: str, step: int, dims: Sequence[int], content: bytes, wall_tim
     tensor = b"".join(varint_field(1, size) for size in dims) + varint_field(2, dtype) + bytes_field(3, content)
     value = bytes_field(1, tag.encode()) + bytes_field(8, tensor)
     return ms_event(wall_time, bytes_field(5, bytes_field(1, value)), step)
+
+
+def ms_lineage(field: int, content: bytes, wall_time: float = 1.0) -> bytes:
+    """Return a lineage record: 6 trains, 7 evaluates, 9 is a dataset graph, 10 holds user-defined values."""
+    return ms_event(wall_time, bytes_field(field, content))
+
+
+def ms_train(learning_rate: float, optimizer: str = "SGD", wall_time: float = 1.0) -> bytes:
+    """Return the lineage record of a training."""
+    hyper = bytes_field(1, optimizer.encode()) + float_field(2, learning_rate)
+    return ms_lineage(6, bytes_field(1, hyper), wall_time)
+
+
+def ms_evaluation(metric: str, wall_time: float = 1.0) -> bytes:
+    """Return the lineage record of an evaluation; `metric` is a JSON object."""
+    return ms_lineage(7, bytes_field(2, metric.encode()), wall_time)
+
+
+def ms_user_defined(values: Mapping[str, str], wall_time: float = 1.0) -> bytes:
+    """Return the lineage record of user-defined texts."""
+    return ms_lineage(
+        10, b"".join(bytes_field(1, ms_user_item(4, key, value)) for key, value in values.items()), wall_time
+    )
+
+
+def ms_user_item(field: int, key: str, value: str) -> bytes:
+    """Return an item of user-defined values (no record), a text in map number `field`."""
+    return bytes_field(field, bytes_field(1, key.encode()) + bytes_field(2, value.encode()))
+
+
+def tb_hparams(tag: str, content: bytes, wall_time: float = 1.0, what: bytes = b"") -> bytes:
+    """Return a value of plugin hparams: its metadata's content, and as torch has it no field."""
+    return tb_event(wall_time, tb_value(f"_hparams_/{tag}", what, tb_metadata("hparams", content)))
+
+
+def hparams_start(values: Mapping[str, float], *, group: str = "", start: float = 0.0) -> bytes:
+    """Return the content of a session start (no record)."""
+    entries = (bytes_field(1, name.encode()) + bytes_field(2, double_field(2, v)) for name, v in values.items())
+    info = b"".join(bytes_field(1, entry) for entry in entries) + bytes_field(4, group.encode())
+    return bytes_field(3, info + double_field(5, start))
+
+
+def hparams_end(status: int, end: float = 0.0) -> bytes:
+    """Return the content of a session end (no record): status 1 is success, 2 failure."""
+    return bytes_field(4, varint_field(1, status) + double_field(2, end))
+
+
+def hparams_experiment(*metrics: tuple[str, str]) -> bytes:
+    """Return the content of an experiment that names metrics by group and tag (no record)."""
+    names = (bytes_field(1, group.encode()) + bytes_field(2, tag.encode()) for group, tag in metrics)
+    return bytes_field(2, b"".join(bytes_field(5, bytes_field(1, name)) for name in names))

@@ -47,6 +47,8 @@ _EXPLAINED = {  # table: key columns behind the file, all columns
     "hoc": (3, "sample_id, label, layer, mask, probability, boxes"),
     "benchmarks": (3, "explainer_key, metric_key, label, explainer, metric, score, record_offset, position"),
 }
+_LINEAGE_COLUMNS = "section, key, name, kind, value, number, json, wall_time"
+_RUN_COLUMNS = "hparams, group_name, status, start_time, end_time, model_uri, monitor_url, experiment"
 _JOB_COLUMNS = "cache_status, create_time, start_time, bytes_on_disk, bytes_indexed, point_count, last_error"
 
 
@@ -111,6 +113,18 @@ _QUERIES = {  # table: number of key columns, columns, the rest of the query
         )
         for name, (keys, columns) in _EXPLAINED.items()
     },
+    "lineage": (
+        3,
+        f"{_JOB}, l.ordinal, {_of('l', _LINEAGE_COLUMNS)}, l.{{}}, s.name",
+        f"{_OF_JOB} JOIN lineage l ON l.job_id = j.id JOIN shards s ON s.id = l.shard_id",
+    ),
+    "lineage_files": (4, f"{_SHARD}, f.state", f"{_OF_SHARD} JOIN lineage_files f ON f.shard_id = s.id"),
+    "hparams": (
+        4,
+        f"{_JOB}, h.source, h.ordinal, {_of('h', 'name, kind, value, number, json')}",
+        f"{_OF_JOB} JOIN hparams h ON h.job_id = j.id",
+    ),
+    "hparam_runs": (2, f"{_JOB}, {_of('h', _RUN_COLUMNS)}", f"{_OF_JOB} JOIN hparam_runs h ON h.job_id = j.id"),
     "point_rollups": (
         6,
         f"{_TAG}, b.level, b.ordinal, {_BUCKET}",

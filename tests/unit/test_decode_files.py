@@ -64,6 +64,7 @@ def test_a_good_run_equals_its_truth(format_: Format, run: str, path: Path) -> N
     sessions = [entry["step"] for entry in truth.get("session_log", [])]
     assert sessions == [point[2] for point in found.pop(("session_log", "__session_log__"), [])]
     assert truth.get("log_messages", 0) == len(found.pop(("log_message", "__log_message__"), []))
+    assert len(truth.get("lineage", [])) == sum(len(found.pop(key)) for key in list(found) if key[0] == "lineage")
     assert {"graph", "graphs", "graph_tagged_run_metadata"} >= {plugin for plugin, _ in found}
     assert len(truth["graphs"]) >= sum(len(p) for (plugin, _), p in found.items() if plugin.startswith("graph")) - len(
         truth.get("run_metadata", [])

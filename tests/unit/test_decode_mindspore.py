@@ -85,9 +85,21 @@ def test_bad_records_are_damage(payload: bytes, reason: str, path: Path) -> None
     assert (2, 2) == (decoded.slices[0].records, len(decoded.step))
 
 
-@pytest.mark.parametrize("kind", [ShardKind.LINEAGE, ShardKind.EXPLAIN])
+def test_a_lineage_record_is_a_value_called_as_its_part() -> None:
+    """Each part is a series; the payload is the record as written, and what says nothing is no point."""
+    content = records.ms_train(0.5) + records.ms_event(2.0) + records.ms_event(3.0, bytes_field(3, b"1"))
+    content += records.ms_evaluation("{}", 4.0)
+    made = decoder("pure")
+    decoded = made.decode(content, [span(content, None, kind=ShardKind.LINEAGE)])
+    points = [(p[0], p[1], p[2], p[5]) for p in points_of(made, decoded)]
+    assert [("lineage", part, 0, True) for part in ("train_lineage", "evaluation_lineage")] == points
+    assert [content[12 : 12 + decoded.payloads[0].length], 0] == [decoded.payloads[0].data, decoded.payloads[0].at]
+    assert (4, []) == (decoded.slices[0].records, decoded.slices[0].damages)
+
+
+@pytest.mark.parametrize("kind", [ShardKind.EXPLAIN])
 def test_other_files_give_clocks_and_no_points(kind: ShardKind) -> None:
-    """Lineage and explain records count and tell the time; they are MindSpore's whatever the span says."""
+    """Explain records count and tell the time; they are MindSpore's whatever the span says."""
     field = 6
     content = b"".join(records.ms_event(clock, bytes_field(field, b"")) for clock in (3.0, 2.0))
     content += frame(b"\xff") + records.ms_scalars(1, {"loss": 1.0}, 4.0)

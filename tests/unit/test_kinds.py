@@ -15,8 +15,10 @@ from indexer import payload, plugins
 from indexer.payload import (
     Array,
     Buckets,
+    HParams,
     Kind,
     Landscape,
+    Lineage,
     Message,
     Neutral,
     Picture,
@@ -29,7 +31,7 @@ from indexer.plugins import audio, histogram, image, layout, log, mesh, message,
 from indexer.types import Blob
 from tests.support.records import bytes_field, png, varint_field
 
-TYPES = (Picture, Sound, Buckets, Array, Strings, Landscape, Message)
+TYPES = (Picture, Sound, Buckets, Array, Strings, Landscape, Message, Lineage, HParams)
 
 
 def decoded(value: Neutral, plugin: str = "", written: bytes = b"as written") -> list[Blob]:
@@ -46,7 +48,7 @@ def stored(blob: Blob) -> Stored:
         rows = (blob.rows or {}).get(single.name, [(None,) * len(single.columns)])
         row = dict(zip(single.columns, rows[0], strict=True))
     data = blob.data or b""
-    facts = json.loads(json.dumps(blob.facts or {}))
+    facts = json.loads(blob.facts if isinstance(blob.facts, str) else json.dumps(blob.facts or {}))
     return Stored(
         blob.content_type, len(data), blob.width, blob.height, blob.colorspace, blob.dtype, blob.shape, facts,
         blob.error, data, row,

@@ -49,7 +49,8 @@ def test_arrays_are_stored_as_64_bit_floats() -> None:
     """Whatever the type of an array's elements, they are stored as float64, one array behind the other."""
     blob = decoded(replace(PATH, arrays={name: PATH.arrays[name] for name in ("path_x", "path_z")}))
     assert struct.pack("<4d", 1, 2, 3, -4) == blob.data
-    assert {"path_x": [2], "path_z": [2]} == (blob.facts or {})["arrays"]
+    assert isinstance(blob.facts, dict)
+    assert {"path_x": [2], "path_z": [2]} == blob.facts["arrays"]
 
 
 def test_a_path_makes_it_an_interval_landscape() -> None:

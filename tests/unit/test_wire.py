@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
-from indexer.wire import mindspore_pb2, tensorboard_pb2
+from indexer.wire import hparams_pb2, mindspore_pb2, tensorboard_pb2
 
 TOP = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("module", [tensorboard_pb2, mindspore_pb2])
+@pytest.mark.parametrize("module", [tensorboard_pb2, mindspore_pb2, hparams_pb2])
 def test_generated_code_is_current(module: object, tmp_path: Path) -> None:
     """Compiling the .proto file again gives the descriptor that is committed."""
     pytest.importorskip("grpc_tools", reason="the dev extra brings the compiler")
@@ -41,6 +41,6 @@ def _clear(file: FileDescriptorProto, field: str) -> None:
 
 def test_our_packages_are_our_own() -> None:
     """No message of ours is registered under the name of somebody else's."""
-    assert ["summarydb.tensorboard", "summarydb.mindspore"] == [
-        module.DESCRIPTOR.package for module in (tensorboard_pb2, mindspore_pb2)
+    assert ["summarydb.tensorboard", "summarydb.mindspore", "summarydb.hparams"] == [
+        module.DESCRIPTOR.package for module in (tensorboard_pb2, mindspore_pb2, hparams_pb2)
     ]
