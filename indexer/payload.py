@@ -83,6 +83,14 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Graph:
+    """A serialized graph as written."""
+
+    data: bytes
+    content: str  # which message it is, see indexer.graphs
+
+
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """A value that is not what its field promises."""
 
@@ -91,7 +99,7 @@ class Unreadable:
     reason: str
 
 
-Neutral = Picture | Sound | Buckets | Array | Strings | Message | Unreadable
+Neutral = Picture | Sound | Buckets | Array | Strings | Message | Graph | Unreadable
 
 
 # Kinds ----------------------------------------------------------------------------------------------------------------
@@ -182,6 +190,7 @@ class Kind:
     weigh: Callable[[int, Options], int] = _weightless  # bytes in an answer of a payload so long; 0: needs none
     options: tuple[Option, ...] = ()
     forms: Mapping[str, Callable[[Stored, Options], Form]] = field(default_factory=dict)
+    links: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # field of an item: path of its key, what it is
     tables: tuple[Table, ...] = ()
     examples: tuple[Example, ...] = ()
 

@@ -283,6 +283,40 @@ class TensorStats(Base):
     neg_inf_count: Mapped[int] = mapped_column(BigInteger)
 
 
+class GraphStats(Base):
+    """How much there is in a graph."""
+
+    __tablename__ = "graph_stats"
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012
+    tag_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    nodes: Mapped[int]
+    edges: Mapped[int]
+    parameters: Mapped[int]
+    constants: Mapped[int]
+    outputs: Mapped[int]
+    functions: Mapped[int]
+    scopes: Mapped[int]
+
+
+class GraphChunk(Base):
+    """Nodes and scopes of a graph in the order of their names, so many a row; indexer.graphs reads them.
+
+    The table has rowids: rows are long.
+    """
+
+    __tablename__ = "graph_chunks"
+    __table_args__ = (Index(None, "tag_id", "step", "seq", "first"),)
+    tag_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    start: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)  # number of its first entry
+    first: Mapped[bytes]  # sort key of that entry, cut to 200 bytes
+    entries: Mapped[int]  # how many
+    data: Mapped[bytes]  # deflated
+
+
 class Restart(Base):
     """A tag that went back: its points with a smaller seq and a step of at least this one came before it."""
 

@@ -54,6 +54,11 @@ def read(payload: bytes | memoryview, file_name: str = "") -> Event:
     return Event(event.wall_time, event.step, values, False)
 
 
+def read_model(payload: bytes, file_name: str, wall_time: float) -> Event:
+    """Return the graph file in `payload` as an event: it has neither records nor a clock of its own."""
+    return Event(wall_time, 0, [Value(file_name, "graph", "model", None, payload)], False)
+
+
 def read_lineage(payload: bytes | memoryview, _file_name: str = "") -> Event:
     """Return the clock and step of the lineage event in `payload`. Raises BadRecord."""
     try:

@@ -15,15 +15,16 @@ from typing import Any, Final, cast
 
 import numpy as np
 
-from indexer import plugins
+from indexer import graphs, plugins
 from indexer.decode.event import Value
-from indexer.payload import Array, Buckets, Message, Neutral, Picture, Sound, Strings, Unreadable
+from indexer.payload import Array, Buckets, Graph, Message, Neutral, Picture, Sound, Strings, Unreadable
 from indexer.types import MAX_BLOB_BYTES, Blob, Format
 from indexer.wire import tensorboard_pb2 as tensorboard
 
 _PACK_ABOVE = 512  # bytes: fewer are stored as they are
 _PACKED_SHARE = 0.9  # of its size: what zlib makes longer is stored as it is
 _PACK_LEVEL = 1
+_COMPARED_BYTES = 2**20  # at once
 
 # dtype number: numpy's name, the typed field that holds the elements, numpy's name for them there.
 _MINDSPORE_TYPES: Final = {
@@ -115,9 +116,9 @@ class Collector:
         data = blob.data or b""
         blob.length, blob.digest = len(data), hashlib.sha256(data).digest()
         if len(data) > self.max_blob_bytes:
-            whole = bytes(record)
-            at = whole.find(data)
+            at = _place(record, data)
             if at < 0:  # what is stored is not what the file holds: refer to what it holds
+                whole = bytes(record)
                 blob.length, blob.digest, at = len(whole), hashlib.sha256(whole).digest(), 0
                 blob.content_type, blob.dtype, blob.shape = "application/octet-stream", None, None
                 blob.error = blob.error or "too long to be converted: the whole record is referred to"
@@ -126,6 +127,18 @@ class Collector:
             packed = zlib.compress(data, _PACK_LEVEL)
             if len(packed) < _PACKED_SHARE * len(data):
                 blob.encoding, blob.data = "zlib", packed
+
+
+def _place(record: Any, data: bytes) -> int:
+    """Return where in a record `data` lies, -1: nowhere. A graph ends its record: then nothing long is copied."""
+    view = memoryview(record)
+    at = len(view) - len(data)
+    steps = range(0, len(data), _COMPARED_BYTES)
+    if at >= 0 and all(
+        view[at + i : at + i + _COMPARED_BYTES].tobytes() == data[i : i + _COMPARED_BYTES] for i in steps
+    ):
+        return at
+    return bytes(record).find(data)
 
 
 def _written(value: Value) -> bytes:
@@ -138,7 +151,10 @@ def _written(value: Value) -> bytes:
 
 def neutral(value: Value, format_: Format) -> Neutral:
     """Return what a value holds, without protobuf."""
-    convert = None if value.message is None else _CONVERSIONS[format_].get(value.kind)
+    if value.message is None:
+        content = _GRAPHS[format_].get(value.kind)
+        return Message(value.kind, value.data) if content is None else Graph(value.data, content)
+    convert = _CONVERSIONS[format_].get(value.kind)
     if convert is not None:
         return convert(value.message)
     return Message(value.kind, _written(value))
@@ -245,6 +261,14 @@ def _bytes(numbers: Any, dtype: str) -> bytes:
     return packed.tobytes()
 
 
+_GRAPHS: Final[Mapping[Format, Mapping[str, str]]] = {
+    Format.MINDSPORE: {"graph_def": graphs.MINDSPORE_GRAPH, "model": graphs.MINDSPORE_MODEL},
+    Format.TENSORBOARD: {
+        "graph_def": graphs.GRAPH_DEF,
+        "meta_graph_def": graphs.META_GRAPH_DEF,
+        "tagged_run_metadata": graphs.RUN_METADATA,
+    },
+}
 _CONVERSIONS: Final[Mapping[Format, Mapping[str, Callable[[Any], Neutral]]]] = {
     Format.MINDSPORE: {
         "image": _mindspore_image,

@@ -22,7 +22,11 @@ RUN_GRAPH = "__run_graph__"
 SCALARS = "scalars"
 """The plugin whose tensors are numbers."""
 
+META_GRAPH = "__meta_graph__"
+"""Name of the series that holds a run's meta graphs, which TensorBoard's own viewers do not look at."""
+
 _GRAPHS = "graphs"
+_META_GRAPHS = "meta_graph"
 _RUN_METADATA = "graph_tagged_run_metadata"
 
 # What a value without a data class of its own is, by its field: plugin, class, plugin content (for images and audio the
@@ -87,6 +91,8 @@ def read(payload: bytes | memoryview, _file_name: str = "") -> Event:
         values = [_value(value) for value in event.summary.value]
     elif what == "graph_def":
         values = [Value(RUN_GRAPH, _GRAPHS, "graph_def", None, event.graph_def)]
+    elif what == "meta_graph_def":
+        values = [Value(META_GRAPH, _META_GRAPHS, "meta_graph_def", None, event.meta_graph_def)]
     elif what == "tagged_run_metadata":
         tagged = event.tagged_run_metadata
         values = [Value(_name(tagged.tag), _RUN_METADATA, "tagged_run_metadata", None, tagged.run_metadata)]
@@ -126,7 +132,7 @@ def stands_for(value: Value) -> str:
 def describe(job: int, plugin: str, value: Value) -> Series:
     """Return the series that begins with `value`."""
     if value.message is None:
-        return Series(job, plugin, value.name, _PLUGIN_CLASSES[plugin], content=b"")
+        return Series(job, plugin, value.name, _PLUGIN_CLASSES.get(plugin, DataClass.UNKNOWN), content=b"")
     known = _STANDS_FOR.get(value.kind)
     if not value.message.HasField("metadata"):
         if known is None:

@@ -268,6 +268,8 @@ class Loader:
                 self._fold(conn, prepared.left, prepared.rows or _NO_ROWS)
             write.lengthen_segments(conn, prepared.longer_segments)
             write.move_cursors(conn, [row for row, _ in shards])
+            if afresh := [part.shard.id for part in batch.parts if part.afresh]:
+                write.forget_errors(conn, afresh)
             write.add_errors(conn, [error for _, errors in shards for error in errors])
             started = self._apply_start(conn, batch)
             for status in (CacheStatus.CACHED, CacheStatus.NOT_IN_CACHE):

@@ -9,10 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from indexer.payload import Kind, Neutral, Unreadable
-from indexer.plugins import audio, histogram, image, message, tensor, text
+from indexer.plugins import audio, graph, histogram, image, message, tensor, text
 from indexer.types import Blob
 
-KINDS: tuple[Kind, ...] = (image.KIND, histogram.KIND, text.KIND, audio.KIND, tensor.KIND, message.KIND)
+KINDS: tuple[Kind, ...] = (
+    image.KIND,
+    histogram.KIND,
+    text.KIND,
+    audio.KIND,
+    graph.KIND,
+    tensor.KIND,
+    message.KIND,
+)
 """In the order in which they are asked: a kind of some plugins before one that takes all of a type."""
 
 BY_NAME = {kind.name: kind for kind in KINDS}

@@ -25,5 +25,5 @@ KIND = Kind(
     decode=decode,
     metadata={"field": {"type": "string", "description": "The field of the file's format that holds it."}},
     describe=describe,
-    examples=(Example(Message("graph_def", b"\x0a\x00"), "graphs", {"metadata": {"field": "graph_def"}}),),
+    examples=(Example(Message("hologram", b"\x0a\x00"), "", {"metadata": {"field": "hologram"}}),),
 )

@@ -78,11 +78,11 @@ def test_every_good_run_equals_the_truth(engine: Engine, format_: str, kernel: b
 
 
 def graphs(run: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return plugin and name of each graph and each run metadata inside an event file: we make them points, too."""
+    """Return plugin and name of each graph and each run metadata: we make them points, too."""
     if "run_metadata" in run:
         found = [("graphs", "__run_graph__") for _ in run["graphs"]]
         return found + [("graph_tagged_run_metadata", metadata["tag"]) for metadata in run["run_metadata"]]
-    return [("graph", graph["file"]) for graph in run["graphs"] if not graph["file"].endswith(".pb")]
+    return [("graph", graph["file"]) for graph in run["graphs"]]
 
 
 def check_job(path: Path, run: dict[str, Any], job: Row[Any]) -> None:

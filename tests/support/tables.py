@@ -34,6 +34,7 @@ _BLOB_COLUMNS = (
 )
 _HISTOGRAM_COLUMNS = "buckets, count, min, max, sum, sum_squares, mean, stddev, nan_count, pos_inf_count, neg_inf_count"
 _TENSOR_COLUMNS = "count, min, max, mean, stddev, nan_count, pos_inf_count, neg_inf_count"
+_GRAPH_COLUMNS = "nodes, edges, parameters, constants, outputs, functions, scopes"
 _JOB_COLUMNS = "cache_status, create_time, start_time, bytes_on_disk, bytes_indexed, point_count, last_error"
 
 
@@ -85,6 +86,16 @@ _QUERIES = {  # table: number of key columns, columns, the rest of the query
         f"{_TAG}, e.step, e.seq, {_of('e', _TENSOR_COLUMNS)}",
         f"{_OF_TAG} JOIN tensor_stats e ON e.tag_id = t.id",
     ),
+    "graph_stats": (
+        6,
+        f"{_TAG}, g.step, g.seq, {_of('g', _GRAPH_COLUMNS)}",
+        f"{_OF_TAG} JOIN graph_stats g ON g.tag_id = t.id",
+    ),
+    "graph_chunks": (
+        7,
+        f"{_TAG}, g.step, g.seq, g.start, g.first, g.entries, g.data",
+        f"{_OF_TAG} JOIN graph_chunks g ON g.tag_id = t.id",
+    ),
     "point_rollups": (
         6,
         f"{_TAG}, b.level, b.ordinal, {_BUCKET}",
@@ -111,7 +122,7 @@ def dump(engine: Engine, *, disk: bool = True) -> Tables:
             rows = conn.execute(text(f"SELECT {columns.format(quote('offset'))} {rest}")).all()
             out[table] = {tuple(row[:keys]): tuple(_plain(value) for value in row[keys:]) for row in rows}
             assert len(out[table]) == len(rows), f"two rows of {table} have one key"
-        for table in ("tensor_points", "blobs", "histogram_stats", "tensor_stats"):
+        for table in ("tensor_points", "blobs", "histogram_stats", "tensor_stats", "graph_stats", "graph_chunks"):
             lost = conn.execute(text(f"SELECT count(*) FROM {table} WHERE tag_id NOT IN (SELECT id FROM tags)"))
             assert lost.scalar_one() == 0, f"rows of {table} without a tag"
     return out
