@@ -573,6 +573,11 @@ class Chunk:
         """Return the name of an entry."""
         return self.key(number).translate(_FROM_KEY)
 
+    @property
+    def names(self) -> bytes:
+        """All names, one behind the other."""
+        return self.keys.translate(_FROM_KEY)
+
     def entry(self, number: int) -> Entry:
         """Return an entry."""
         c, i = self.columns, number - self.start

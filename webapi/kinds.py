@@ -6,6 +6,7 @@ A kind says what is particular to it (its metadata, its options, its other forms
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -145,6 +146,7 @@ def _items(
                 "error": stored.error,
                 "metadata": kind.describe(stored),
                 "url": address(row.key),
+                **{name: v1.BASE + path.format(*row.key) for name, (path, _) in kind.links.items()},
                 **_rendered(kind, stored, options),
             }
         )
@@ -234,6 +236,13 @@ def _opened(conn: Connection, row: blobs.BlobRow) -> BinaryIO:
         file.close()
         raise
     return file
+
+
+def part(conn: Connection, row: blobs.BlobRow, offset: int, length: int) -> bytes:
+    """Return some bytes of a payload that is in its file. Unknown where that is gone, or holds something else."""
+    with _opened(conn, row) as file:
+        file.seek(offset, os.SEEK_CUR)
+        return file.read(length)
 
 
 def _from_file(conn: Connection, row: blobs.BlobRow) -> Response:
