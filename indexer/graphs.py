@@ -15,12 +15,12 @@ import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from indexer import fields
-from indexer.fields import BYTES, MORE, VARINT
+from indexer.fields import BYTES, MORE, VARINT, Bounds, Buffer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +51,7 @@ SCOPE, NODE, PARAMETER, CONSTANT = range(4)
 
 _CONTROL = 0x80000000
 _DEPTH = 16  # of models within models
-_BLOCK = 50_000  # nodes taken apart at once
+_BLOCK = 10_000  # nodes taken apart at once
 _NO_TYPE = 0xFFFF
 _HEAD = struct.Struct("<6I")  # entries, types, bytes of types, bytes of names, edges in, edges out
 _COLUMNS: tuple[tuple[str, str], ...] = (
@@ -108,33 +108,35 @@ class Built:
 class _Nodes:
     """All nodes of a payload while it is taken apart."""
 
-    data: bytes
+    data: Buffer
     left: int = MAX_NODES
     names: list[bytes] = field(default_factory=list)
-    types: list[int] = field(default_factory=list)
+    types: array[int] = field(default_factory=lambda: array("i"))
     codes: dict[bytes, int] = field(default_factory=dict)  # of types
-    what: list[int] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)
-    stops: list[int] = field(default_factory=list)
-    to: list[Places] = field(default_factory=list)  # of edges: node that has the input
+    what: array[int] = field(default_factory=lambda: array("b"))
+    starts: array[int] = field(default_factory=lambda: array("q"))
+    stops: array[int] = field(default_factory=lambda: array("q"))
+    to: list[npt.NDArray[np.int32]] = field(default_factory=list)  # of edges: node that has the input
     source: list[npt.NDArray[np.int32]] = field(default_factory=list)  # node it comes from, -1: none
     control: list[npt.NDArray[np.bool_]] = field(default_factory=list)
 
-    def split(self, start: int, stop: int, *wanted: int) -> dict[int, tuple[list[int], list[int]]]:
+    def split(self, start: int, stop: int, *wanted: int) -> dict[int, Bounds]:
         found = fields.submessages(self.data, start, stop, wanted, self.left)
         self.left -= sum(len(begins) for begins, _ in found.values())
         return found
 
-    def add(self, names: list[bytes], types: list[bytes], what: int, starts: list[int], stops: list[int]) -> None:
+    def add(self, names: list[bytes], types: list[bytes], what: int, starts: array[int], stops: array[int]) -> None:
         codes = self.codes
+        for type_ in set(types).difference(codes):
+            codes[type_] = len(codes)
         self.names += names
-        self.types += [codes.setdefault(type_, len(codes)) for type_ in types]
-        self.what += [what] * len(names)
+        self.types.extend(map(codes.__getitem__, types))
+        self.what.extend([what] * len(names))
         self.starts += starts
         self.stops += stops
 
 
-def build(data: bytes, content: str) -> Built:
+def build(data: Buffer, content: str) -> Built:
     """Take a serialized graph apart. ValueError where it is none, or too large for that."""
     nodes = _Nodes(data)
     built = Built()
@@ -177,11 +179,12 @@ def _of_run(nodes: _Nodes, stop: int) -> list[tuple[int, int]]:
 class _Fields:
     """Fields of a block of messages: the last of each number, as protobuf takes them."""
 
-    def __init__(self, data: bytes, starts: Sequence[int] | Places, stops: Sequence[int] | Places) -> None:
+    def __init__(self, data: Buffer, starts: npt.ArrayLike, stops: npt.ArrayLike) -> None:
         import numpy as np
 
-        self.data, self.count = data, len(starts)
-        self.table = fields.tabulate(data, np.asarray(starts, np.int64), np.asarray(stops, np.int64))
+        bounds = np.asarray(starts, np.int64), np.asarray(stops, np.int64)
+        self.data, self.count = data, len(bounds[0])
+        self.table = fields.tabulate(data, *bounds)
 
     def bounds(self, number: int) -> tuple[list[int], list[int]]:
         """Return where a field of bytes lies in each message; 0, 0 where there is none."""
@@ -190,8 +193,7 @@ class _Fields:
 
     def texts(self, number: int) -> list[bytes]:
         """Return a field of bytes of each message; empty where there is none."""
-        data = self.data
-        return [data[a:b] for a, b in zip(*self.bounds(number), strict=True)]
+        return _cut_out(self.data, *self.bounds(number))
 
     def flags(self, number: int) -> npt.NDArray[np.bool_]:
         """Tell of which messages a varint is 1."""
@@ -221,28 +223,43 @@ class _Fields:
         return begins, ends
 
 
+def _cut_out(data: Buffer, begins: list[int], ends: list[int]) -> list[bytes]:
+    if isinstance(data, bytes):
+        return [data[a:b] for a, b in zip(begins, ends, strict=True)]
+    return [data[a:b].tobytes() for a, b in zip(begins, ends, strict=True)]
+
+
+def _small(*columns: Places) -> tuple[npt.NDArray[np.int32], ...]:
+    """Return columns in half the bytes: no message has 2^31."""
+    import numpy as np
+
+    return tuple(column.astype(np.int32) for column in columns)
+
+
 def _blocks(count: int) -> Iterator[slice]:
     return (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
 
 
 def _mindspore(nodes: _Nodes, built: Built, start: int, stop: int) -> None:
     """Add a GraphProto: operators, parameters and constants."""
-    import numpy as np
 
     data, found = nodes.data, nodes.split(start, stop, 1, 3, 4, 5)
     ids: dict[bytes, int] = {}
     short: dict[bytes, int] = {}
-    edges: list[tuple[Places, Places, Places]] = []
+    edges: list[tuple[npt.NDArray[np.int32], ...]] = []
     starts, stops = found[1]
     for block in _blocks(len(starts)):
         table = _Fields(data, starts[block], stops[block])
         base = len(nodes.names)
         own, types = table.texts(2), table.texts(3)
-        names = list(map(_mindspore_name, table.texts(8), table.texts(4), types, own))
+        names = [
+            full if full and full[-1] != 0x5D else _mindspore_name(full, *others)  # ]
+            for full, *others in zip(table.texts(8), table.texts(4), types, own, strict=True)
+        ]
         nodes.add(names, types, NODE, starts[block], stops[block])
         ids.update(zip(own, range(base, base + len(own)), strict=True))
         of, begins, ends = table.repeated(1)
-        edges.append((of + base, begins, ends))
+        edges.append(_small(of + base, begins, ends))
     for number, scope, type_, what in ((3, PARAMETERS, b"Parameter", PARAMETER), (5, CONSTANTS, b"Const", CONSTANT)):
         starts, stops = found[number]
         for block in _blocks(len(starts)):
@@ -262,13 +279,13 @@ def _mindspore(nodes: _Nodes, built: Built, start: int, stop: int) -> None:
             short.update((_short(own), number) for own, number in ids.items())
         return short.get(name.rpartition(b"op")[2], -1)
 
-    for of, begins, ends in edges:
-        for i in range(0, len(of), _BLOCK):
+    for to, at, until in edges:
+        for i in range(0, len(to), _BLOCK):
             block = slice(i, i + _BLOCK)
-            inputs = _Fields(data, begins[block], ends[block])
-            known = (ids.get(name, -1) if name in ids else look_up(name) for name in inputs.texts(1))
-            _add_edges(nodes, of[block], np.fromiter(known, np.int32, inputs.count), inputs.flags(2))
-        built.edges += len(of)
+            inputs = _Fields(data, at[block], until[block])
+            source = _look_up(inputs.texts(1), ids, look_up)
+            _add_edges(nodes, to[block], source, inputs.flags(2))
+        built.edges += len(to)
 
 
 def _mindspore_name(full: bytes, scope: bytes, type_: bytes, own: bytes) -> bytes:
@@ -298,13 +315,13 @@ def _tensorboard(nodes: _Nodes, built: Built, scope: bytes, start: int, stop: in
             built.functions += 1
 
 
-def _node_defs(nodes: _Nodes, scope: bytes, starts: list[int], stops: list[int]) -> int:
+def _node_defs(nodes: _Nodes, scope: bytes, starts: array[int], stops: array[int]) -> int:
     """Add nodes whose inputs name each other; return how many inputs they have."""
     import numpy as np
 
     data, first, count = nodes.data, len(nodes.names), 0
     ids: dict[bytes, int] = {}
-    edges: list[tuple[Places, Places, Places]] = []
+    edges: list[tuple[npt.NDArray[np.int32], ...]] = []
     for block in _blocks(len(starts)):
         table = _Fields(data, starts[block], stops[block])
         own = table.texts(1)
@@ -312,20 +329,30 @@ def _node_defs(nodes: _Nodes, scope: bytes, starts: list[int], stops: list[int])
         nodes.add([scope + name for name in own] if scope else own, table.texts(2), NODE, starts[block], stops[block])
         ids.update(zip(own, range(base, base + len(own)), strict=True))
         of, begins, ends = table.repeated(3)
-        edges.append((of + base, begins, ends))
+        edges.append(_small(of + base, begins, ends))
         count += len(of)
     assert len(nodes.names) - first == len(starts)  # noqa: S101  # a node a message
-    for of, begins, ends in edges:
-        control = np.zeros(len(of), np.bool_)
-        if len(of):
-            whole = np.flatnonzero(ends > begins)
-            control[whole] = np.frombuffer(data, np.uint8)[begins[whole]] == 0x5E  # ^
-        known = (
-            ids[name] if (name := data[a:b]) in ids else ids.get(_source(name), -1)
-            for a, b in zip(begins.tolist(), ends.tolist(), strict=True)
-        )
-        _add_edges(nodes, of, np.fromiter(known, np.int32, len(of)), control)
+    for to, at, until in edges:
+        control = np.zeros(len(to), np.bool_)
+        if len(to):
+            whole = np.flatnonzero(until > at)
+            control[whole] = np.frombuffer(data, np.uint8)[at[whole]] == 0x5E  # ^
+        for i in range(0, len(to), _BLOCK):
+            block = slice(i, i + _BLOCK)
+            names = _cut_out(data, at[block].tolist(), until[block].tolist())
+            source = _look_up(names, ids, lambda name: ids.get(_source(name), -1))
+            _add_edges(nodes, to[block], source, control[block])
     return count
+
+
+def _look_up(names: list[bytes], ids: dict[bytes, int], otherwise: Callable[[bytes], int]) -> npt.NDArray[np.int32]:
+    """Return the nodes that inputs name; -1: none."""
+    import numpy as np
+
+    found = np.array([ids.get(name, -1) for name in names], np.int32)
+    for i in np.flatnonzero(found < 0).tolist():
+        found[i] = otherwise(names[i])
+    return found
 
 
 def _source(name: bytes) -> bytes:
@@ -340,7 +367,7 @@ def _keras(nodes: _Nodes, built: Built) -> None:
     import numpy as np
 
     try:
-        model = json.loads(nodes.data)
+        model = json.loads(bytes(nodes.data))
     except (ValueError, RecursionError) as e:
         raise ValueError(f"the configuration of a model is no JSON: {e}") from e
     names: list[bytes] = []
@@ -367,8 +394,9 @@ def _keras(nodes: _Nodes, built: Built) -> None:
     add(_layers(model), "", 0)
     if len(names) > MAX_NODES:
         raise ValueError(MORE)
-    nodes.add(names, types, NODE, [0] * len(names), [0] * len(names))
-    ends = np.array(to, np.int64), np.array(source, np.int32)
+    nowhere = array("q", bytes(8 * len(names)))
+    nodes.add(names, types, NODE, nowhere, nowhere)
+    ends = np.array(to, np.int32), np.array(source, np.int32)
     _add_edges(nodes, *ends, np.zeros(len(to), np.bool_))
     built.nodes, built.edges = len(names), len(to)
 
@@ -394,7 +422,9 @@ def _tensors(inbound: Any, depth: int) -> Iterator[str]:
             yield from _tensors(inner, depth + 1)
 
 
-def _add_edges(nodes: _Nodes, to: Places, source: npt.NDArray[np.int32], control: npt.NDArray[np.bool_]) -> None:
+def _add_edges(
+    nodes: _Nodes, to: npt.NDArray[np.int32], source: npt.NDArray[np.int32], control: npt.NDArray[np.bool_]
+) -> None:
     nodes.to.append(to)
     nodes.source.append(source)
     nodes.control.append(control)
@@ -406,8 +436,9 @@ def _arrange(nodes: _Nodes, built: Built) -> None:
 
     if not nodes.names:
         return
-    keys = [name.translate(_TO_KEY) for name in nodes.names]
-    nodes.names.clear()
+    keys = nodes.names
+    for block in _blocks(len(keys)):
+        keys[block] = [name.translate(_TO_KEY) for name in keys[block]]
     order = sorted(range(len(keys)), key=keys.__getitem__)
     entries: list[bytes] = []  # keys
     node: list[int] = []  # of each entry; -1: none
@@ -458,18 +489,12 @@ def _cut(nodes: _Nodes, built: Built, keys: list[bytes], node: Places, parent: P
     for name, values in (("offset", starts), ("length", stops - starts), ("what", np.array(nodes.what, np.int64))):
         columns[name] = np.zeros(count, np.int64)
         columns[name][real] = values[numbers]
-    types = np.full(count, -1, np.int64)
-    types[real] = np.array(nodes.types, np.int64)[numbers]
-    place = np.empty(len(nodes.starts), np.int64)  # of each node, its entry
+    types = np.full(count, -1, np.int32)
+    types[real] = np.array(nodes.types, np.int32)[numbers]
+    place = np.empty(len(starts), np.uint32)  # of each node, its entry
     place[numbers] = np.flatnonzero(real)
-    to = np.concatenate([np.empty(0, np.int64), *nodes.to])
-    source = np.concatenate([np.empty(0, np.int32), *nodes.source])
-    control = np.concatenate([np.empty(0, np.bool_), *nodes.control])
-    sources: Places = np.where(source >= 0, place[source], UNKNOWN)
-    flags: Places = np.where(control, _CONTROL, 0).astype(np.int64)
-    ins, in_ends = _by(place[to], sources | flags, count)
-    there = np.flatnonzero(source >= 0)
-    outs, out_ends = _by(sources[there], (place[to] | flags)[there], count)
+    del starts, stops, before, numbers
+    ins, outs, in_ends, out_ends = _edges(nodes, place, count)
     named = np.cumsum([len(own) for own in keys])
     edges = in_ends + out_ends
     names = list(nodes.codes)
@@ -493,11 +518,22 @@ def _cut(nodes: _Nodes, built: Built, keys: list[bytes], node: Places, parent: P
         first = last
 
 
-def _by(of: Places, values: Places, count: int) -> tuple[npt.NDArray[Any], Places]:
-    """Return `values` by the entry they belong to, and where those of each entry end."""
+def _edges(nodes: _Nodes, place: npt.NDArray[np.uint32], count: int) -> tuple[npt.NDArray[Any], ...]:
+    """Return the edges into and out of each entry, as the other end and _CONTROL, and where those of each end."""
     import numpy as np
 
-    return values[np.argsort(of, kind="stable")], np.cumsum(np.bincount(of, minlength=count))
+    to = place[np.concatenate([np.empty(0, np.int32), *nodes.to])]
+    source = np.concatenate([np.empty(0, np.int32), *nodes.source])
+    control = np.concatenate([np.empty(0, np.bool_), *nodes.control]).astype(np.uint32) << np.uint32(31)
+    nodes.to, nodes.source, nodes.control = [], [], []
+    there = source >= 0
+    sources = place[source]
+    sources[~there] = UNKNOWN
+    ins = (sources | control)[np.argsort(to, kind="stable")]
+    in_ends = np.cumsum(np.bincount(to, minlength=count))
+    to, sources, control = to[there], sources[there], control[there]
+    outs = (to | control)[np.argsort(sources, kind="stable")]
+    return ins, outs, in_ends, np.cumsum(np.bincount(sources, minlength=count))
 
 
 def _piece(start: int, keys: list[bytes], types: list[bytes], columns: dict[str, Any], edges: dict[str, Any]) -> Piece:

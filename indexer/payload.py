@@ -86,7 +86,7 @@ class Message:
 class Graph:
     """A serialized graph as written."""
 
-    data: bytes
+    data: bytes  # of a long record a view
     content: str  # which message it is, see indexer.graphs
 
 

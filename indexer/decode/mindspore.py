@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from google.protobuf.message import DecodeError
 
-from indexer.decode.event import BadRecord, Event, Value
+from indexer.decode.event import BadRecord, Event, Value, long_graph
 from indexer.types import DataClass, Series
 from indexer.wire import mindspore_pb2 as wire
 
@@ -35,6 +35,8 @@ _LENGTHS: Final = {"image": 3, "graph": 1}  # an image: width, height, the image
 
 def read(payload: bytes | memoryview, file_name: str = "") -> Event:
     """Return the event in `payload`; an embedded graph is called `file_name`. Raises BadRecord."""
+    if (long := long_graph(payload)) is not None:
+        return Event(long.wall_time, long.step, [Value(file_name, "graph", "graph_def", None, long.graph)], False)
     try:
         event = wire.Event.FromString(cast("bytes", payload))
     except DecodeError:

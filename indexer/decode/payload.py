@@ -127,9 +127,11 @@ class Collector:
             packed = zlib.compress(data, _PACK_LEVEL)
             if len(packed) < _PACKED_SHARE * len(data):
                 blob.encoding, blob.data = "zlib", packed
+        if blob.data is not None:
+            blob.data = bytes(blob.data)  # a view must not outlive the record
 
 
-def _place(record: Any, data: bytes) -> int:
+def _place(record: Any, data: bytes | memoryview) -> int:
     """Return where in a record `data` lies, -1: nowhere. A graph ends its record: then nothing long is copied."""
     view = memoryview(record)
     at = len(view) - len(data)
@@ -144,7 +146,7 @@ def _place(record: Any, data: bytes) -> int:
 def _written(value: Value) -> bytes:
     """Return the field that holds a value, serialized."""
     if value.message is None:
-        return value.data
+        return bytes(value.data)
     what = getattr(value.message, value.kind)
     return what if isinstance(what, bytes) else cast("bytes", what.SerializeToString())
 
@@ -153,7 +155,7 @@ def neutral(value: Value, format_: Format) -> Neutral:
     """Return what a value holds, without protobuf."""
     if value.message is None:
         content = _GRAPHS[format_].get(value.kind)
-        return Message(value.kind, value.data) if content is None else Graph(value.data, content)
+        return Message(value.kind, bytes(value.data)) if content is None else Graph(cast("bytes", value.data), content)
     convert = _CONVERSIONS[format_].get(value.kind)
     if convert is not None:
         return convert(value.message)

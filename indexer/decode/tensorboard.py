@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from google.protobuf.message import DecodeError
 
-from indexer.decode.event import BadRecord, Event, Value
+from indexer.decode.event import BadRecord, Event, Value, long_graph
 from indexer.types import DataClass, Series
 from indexer.wire import tensorboard_pb2 as wire
 
@@ -82,6 +82,8 @@ _ELEMENTS: Final = {
 
 def read(payload: bytes | memoryview, _file_name: str = "") -> Event:
     """Return the event in `payload`. Raises BadRecord."""
+    if (long := long_graph(payload)) is not None:
+        return Event(long.wall_time, long.step, [Value(RUN_GRAPH, _GRAPHS, "graph_def", None, long.graph)], False)
     try:
         event = wire.Event.FromString(cast("bytes", payload))
     except DecodeError:
