@@ -109,7 +109,7 @@ class _Nodes:
     """All nodes of a payload while it is taken apart."""
 
     data: Buffer
-    left: int = MAX_NODES
+    left: int  # nodes, and what they are listed in, that may still come
     names: list[bytes] = field(default_factory=list)
     types: array[int] = field(default_factory=lambda: array("i"))
     codes: dict[bytes, int] = field(default_factory=dict)  # of types
@@ -138,7 +138,7 @@ class _Nodes:
 
 def build(data: Buffer, content: str) -> Built:
     """Take a serialized graph apart. ValueError where it is none, or too large for that."""
-    nodes = _Nodes(data)
+    nodes = _Nodes(data, MAX_NODES)
     built = Built()
     match content:
         case "mindspore_graph":
