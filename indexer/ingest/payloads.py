@@ -32,7 +32,7 @@ Piece = tuple[Decoded, int, int]
 
 def size(decoded: Decoded, first: int, last: int) -> int:
     """Return the bytes in memory that the payloads of points first to last take."""
-    return sum(len(blob.data or b"") + _OVERHEAD_BYTES for blob in _between(decoded, first, last))
+    return sum(len(blob.data or b"") + blob.row_bytes + _OVERHEAD_BYTES for blob in _between(decoded, first, last))
 
 
 def reach(decoded: Decoded, read: int, most: int) -> int:

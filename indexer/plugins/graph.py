@@ -19,7 +19,7 @@ def decode(value: Graph | Strings) -> list[Blob] | None:
         data = value.items[0]
         model = data[:64].lstrip(_SPACE)[:1] == b"{"  # no run metadata begins like this
         value = Graph(data, graphs.KERAS_MODEL if model else graphs.RUN_METADATA)
-    error, rows = None, None
+    error, rows, size = None, None, 0
     try:
         built = graphs.build(value.data, value.content)
     except ValueError as e:
@@ -27,9 +27,10 @@ def decode(value: Graph | Strings) -> list[Blob] | None:
     else:
         stats = tuple(getattr(built, name) for name in _STATS)
         rows = {"graph_stats": [stats], "graph_chunks": [tuple(piece) for piece in built.pieces]}
+        size = sum(len(piece.data) for piece in built.pieces)
     content_type = _JSON if value.content == graphs.KERAS_MODEL and error is None else OCTETS
     facts = {"content": value.content}
-    return [Blob("graph", value.data, content_type, facts=facts, error=error, packs=True, rows=rows)]
+    return [Blob("graph", value.data, content_type, facts=facts, error=error, packs=True, rows=rows, row_bytes=size)]
 
 
 def describe(stored: Stored) -> dict[str, object]:
