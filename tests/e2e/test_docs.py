@@ -116,7 +116,13 @@ def sample_url(url: str, tmp_path: Path) -> str:
 
 def test_every_query_runs_on_both_databases(sample_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A query of the docs can be copied, whatever the database; where the sample runs have rows, it finds some."""
-    without = ("restarts", "shard_errors", "blobs", "v_histograms", "v_graphs")  # the sample runs are numbers, undamaged
+    without = (
+        "restarts",
+        "shard_errors",
+        "blobs",
+        "v_histograms",
+        "v_graphs",
+    )  # they are numbers, undamaged
     for query in QUERIES:
         assert 0 == cli.run(["sql", query, "--format", "csv", "--db", sample_url]), query
         lines = capsys.readouterr().out.splitlines()
