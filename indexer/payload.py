@@ -116,6 +116,14 @@ class HParams:
 
 
 @dataclass(frozen=True, slots=True)
+class Graph:
+    """A serialized graph as written."""
+
+    data: bytes  # of a long record a view
+    content: str  # which message it is, see indexer.graphs
+
+
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """A value that is not what its field promises."""
 
@@ -124,7 +132,7 @@ class Unreadable:
     reason: str
 
 
-Neutral = Picture | Sound | Buckets | Array | Strings | Landscape | Message | Lineage | HParams | Unreadable
+Neutral = Picture | Sound | Buckets | Array | Strings | Landscape | Message | Lineage | HParams | Graph | Unreadable
 
 
 # Kinds ----------------------------------------------------------------------------------------------------------------
@@ -216,6 +224,7 @@ class Kind:
     weigh: Callable[[int, Options], int] = _weightless  # bytes in an answer of a payload so long; 0: needs none
     options: tuple[Option, ...] = ()
     forms: Mapping[str, Callable[[Stored, Options], Form]] = field(default_factory=dict)
+    links: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # field of an item: path of its key, what it is
     tables: tuple[Table, ...] = ()
     superseded: bool = False  # lists show what restarts superseded, too, where nobody says which
     examples: tuple[Example, ...] = ()

@@ -228,6 +228,7 @@ class Blob:
     error: str | None = None  # why it could not be decoded; then `data` is what the file holds
     packs: bool = False  # compressing it may pay
     rows: dict[str, list[tuple[Any, ...]]] | None = None  # of the kind's own tables, without the point's key
+    row_bytes: int = 0  # what `rows` take in memory, where that is much
     ordinal: int = 0  # within its point
     point: int = 0  # index into the columns it came with
     encoding: str = "raw"  # of `data`: raw, zlib; ref: none, it is in the file

@@ -323,6 +323,43 @@ CREATE VIEW v_texts AS
 
 UPDATE summarydb_version SET version_num='0003' WHERE summarydb_version.version_num = '0002';
 
+CREATE TABLE graph_stats (
+    tag_id INTEGER NOT NULL,
+    step BIGINT NOT NULL,
+    seq INTEGER NOT NULL,
+    nodes INTEGER NOT NULL,
+    edges INTEGER NOT NULL,
+    parameters INTEGER NOT NULL,
+    constants INTEGER NOT NULL,
+    outputs INTEGER NOT NULL,
+    functions INTEGER NOT NULL,
+    scopes INTEGER NOT NULL,
+    CONSTRAINT pk_graph_stats PRIMARY KEY (tag_id, step, seq)
+);
+
+CREATE TABLE graph_chunks (
+    tag_id INTEGER NOT NULL,
+    step BIGINT NOT NULL,
+    seq INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    first BYTEA NOT NULL,
+    entries INTEGER NOT NULL,
+    data BYTEA NOT NULL,
+    CONSTRAINT pk_graph_chunks PRIMARY KEY (tag_id, step, seq, start)
+);
+
+CREATE INDEX ix_graph_chunks_tag_id_step_seq_first ON graph_chunks (tag_id, step, seq, first);
+
+ALTER TABLE graph_chunks ALTER COLUMN data SET STORAGE EXTERNAL;
+
+CREATE VIEW v_graphs AS
+        SELECT j.train_id AS job, t.name AS tag, t.plugin, b.step, p.wall_time, b.nodes, b.edges, b.parameters, b.constants, b.outputs, b.functions, b.scopes, t.job_id, b.tag_id, b.seq
+        FROM jobs j JOIN tags t ON t.job_id = j.id JOIN graph_stats b ON b.tag_id = t.id
+        JOIN tensor_points p ON p.tag_id = b.tag_id AND p.step = b.step AND p.seq = b.seq WHERE NOT EXISTS (SELECT 1 FROM restarts r WHERE r.tag_id = b.tag_id AND r.seq > b.seq AND r.step <= b.step
+    AND r.cause IN ('new_file', 'session_start'));
+
+UPDATE summarydb_version SET version_num='0004' WHERE summarydb_version.version_num = '0003';
+
 CREATE TABLE lineage (
     job_id INTEGER NOT NULL,
     ordinal INTEGER NOT NULL,
@@ -386,7 +423,7 @@ CREATE VIEW v_hparams AS
                r.end_time, CASE WHEN r.end_time BETWEEN -62135596800.0 AND 253402300799.0 THEN to_timestamp(r.end_time) END AS ended, r.model_uri, r.monitor_url, r.job_id
         FROM hparam_runs r JOIN jobs j ON j.id = r.job_id WHERE r.hparams IS NOT NULL;
 
-UPDATE summarydb_version SET version_num='0005' WHERE summarydb_version.version_num = '0003';
+UPDATE summarydb_version SET version_num='0005' WHERE summarydb_version.version_num = '0004';
 
 CREATE TABLE explain_files (
     shard_id INTEGER NOT NULL,

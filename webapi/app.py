@@ -20,7 +20,7 @@ from indexer.db.engine import read_only
 from indexer.errors import Deadline, Report, Retry, SummaryDBError, Wait
 from indexer.payload import Kind
 from indexer.version import __version__
-from webapi import explain, kinds, queries, respond, runs, v1
+from webapi import explain, graphs, kinds, queries, respond, runs, v1
 from webapi.errors import Malformed, Unknown
 from webapi.parameters import Parameter, Values, parse
 from webapi.v1 import Ask, Route, Site
@@ -150,8 +150,8 @@ def _mount_api(app: Flask, site: Site) -> None:
     mount(v1.SERIES, v1.series)
     mount(v1.POINTS, v1.points)
 
-    for route, view in runs.VIEWS.items():
-        mount(route, view)
+    for route, of_runs in runs.VIEWS.items():
+        mount(route, of_runs)
     for route, kind in kinds.ROUTES.items():
 
         def of_kind(site: Site, conn: Connection, values: Values, kind: Kind = kind) -> Response:
@@ -171,6 +171,18 @@ def _mount_api(app: Flask, site: Site) -> None:
             return respond.tagged(kinds.content(conn, kind, row, values), mark)
 
     explain.mount(app, site, values_of, answer)
+    for route, view in ((graphs.NODES, graphs.page), (graphs.NODE, graphs.detail)):
+
+        def in_graph(tag: int, step: int, seq: int, route: Route = route, view: graphs.View = view) -> Response:
+            values = values_of(route)
+            with read_only(site.engine, seconds=site.config.query_seconds) as conn:
+                row = graphs.found(conn, (tag, step, seq, 0))
+                mark = respond.entity_tag(request, site.version, row.digest)
+                if request.if_none_match.contains_weak(mark):
+                    return respond.tagged(Response(status=304), mark)
+                return respond.tagged(view(conn, row, values), mark)
+
+        app.add_url_rule(graphs.rule(route), route.name, in_graph, methods=METHODS)
 
     @app.get(f"{v1.BASE}/jobs/<path:rest>")
     def job(rest: str) -> Response:

@@ -6,6 +6,7 @@ A kind says what is particular to it (its metadata, its options, its other forms
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -159,6 +160,7 @@ def _items(
                 "error": stored.error,
                 "metadata": kind.describe(stored),
                 "url": v1.address(row.key),
+                **{name: v1.BASE + path.format(*row.key) for name, (path, _) in kind.links.items()},
                 **_rendered(kind, stored, options),
             }
         )
@@ -242,6 +244,13 @@ def opened(where: blobs.Place | None, row: blobs.BlobRow) -> BinaryIO:
         file.close()
         raise
     return file
+
+
+def part(conn: Connection, row: blobs.BlobRow, offset: int, length: int) -> bytes:
+    """Return some bytes of a payload that is in its file. Unknown where that is gone, or holds something else."""
+    with opened(blobs.place(conn, row.key), row) as file:
+        file.seek(offset, os.SEEK_CUR)
+        return file.read(length)
 
 
 def _from_file(conn: Connection, row: blobs.BlobRow) -> Response:

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from indexer import payload
+from indexer import nodes, payload
 from indexer.plugins import KINDS
 from indexer.types import CacheStatus, DataClass, Format, ShardKind, ShardState
-from webapi import explain, kinds, runs
+from webapi import explain, graphs, kinds, runs
 from webapi.parameters import MAX_REPEATS, Kind, Parameter
 from webapi.v1 import BASE, PAYLOADS, ROUTES, Route
 
@@ -105,11 +105,27 @@ def _item(kind: payload.Kind) -> Schema:
             "error": _nullable(_text("Why it could not be decoded; the bytes are those in the file then.")),
             "metadata": _object(dict(kind.metadata), "What is known of it, as far as it is.", kind.metadata),
             "url": _text("Path of its bytes."),
+            **{name: _text(description) for name, (_, description) in kind.links.items()},
             **{name: dict(schema) for name, schema in kind.fields.items()},
         },
         f"One of {kind.title.lower()}." + (f" For instance: `{shown}`." if shown else ""),
     )
 
+
+_GRAPH_NODE = {
+    "name": _text("Path, parts separated by `/`."),
+    "label": _text("Its last part."),
+    "scope": _text("The rest; empty: the whole graph."),
+    "kind": _text("What it is. A node may have others below its name, too.", enum=list(graphs.WHAT)),
+    "type": _nullable(_text("Of a node: its operator.")),
+    "children": _integer("Nodes and scopes directly in it."),
+    "nodes": _integer("Nodes in it at any depth, itself counted."),
+}
+_GRAPH_END = {
+    "node": _nullable(_text("Name of the other node; null where the graph has none of it.")),
+    "type": _nullable(_text("Its operator.")),
+    "control": {"type": "boolean", "description": "Says only what comes first; no data."},
+}
 
 SCHEMAS: dict[str, Schema] = {
     "Problem": _object(
@@ -328,6 +344,39 @@ SCHEMAS: dict[str, Schema] = {
         "A run and its hyperparameters.",
     ),
     "HParamsPage": _page("HParams"),
+    "GraphNode": _object(_GRAPH_NODE, "A node of a graph, or a scope."),
+    "GraphNodePage": _page("GraphNode"),
+    "GraphNodeDetail": _object(
+        {
+            **_GRAPH_NODE,
+            "inputs": _list(
+                _object({"written": _nullable(_text("As the graph names it.")), **_GRAPH_END}, "One."), "In order."
+            ),
+            "input_count": _integer("How many there are."),
+            "outputs": _list(_object(_GRAPH_END, "One."), "Nodes that have it as an input."),
+            "output_count": _integer("How many there are."),
+            "data_type": _nullable(_text("Of its output, as far as the graph says.")),
+            "shape": {"type": ["array", "null"], "description": "Shapes of its outputs; -1, -2: unknown."},
+            "device": _nullable(_text("Where it is placed.")),
+            "attributes": _list(
+                _object(
+                    {
+                        "name": _text("Of the attribute."),
+                        "type": _nullable(_text("Of its value.")),
+                        "value": {"description": "Null where it is long; of a tensor its type and shape."},
+                        "bytes": _integer("Length of a value that is left out."),
+                    },
+                    "One.",
+                    ["bytes"],
+                ),
+                f"The first {nodes.MAX_ATTRIBUTES}.",
+            ),
+            "attribute_count": _integer("How many there are."),
+            "more": {"type": "object", "description": "What only some graphs say: id, full_name, instance_name ..."},
+        },
+        "What a graph says of a node.",
+    ),
+    "GraphNodeList": _object({"items": _list(_ref("GraphNodeDetail"), "Those of the name.")}, "Nodes of one name."),
     "JobPage": _page("Job"),
     "FilePage": _page("File"),
     "TagPage": _page("Tag"),
@@ -351,7 +400,7 @@ def document(version: str) -> Schema:
         "servers": [{"url": BASE}],
         "paths": {
             route.path: {"get": _operation(route), "head": _head(route)}
-            for route in (*ROUTES, *runs.ROUTES, *kinds.ROUTES, kinds.BLOB, *explain.ROUTES)
+            for route in (*ROUTES, *runs.ROUTES, *kinds.ROUTES, *graphs.ROUTES, kinds.BLOB, *explain.ROUTES)
         },
         "components": {
             "schemas": SCHEMAS,

@@ -270,6 +270,40 @@ TENSOR_STATS = Table(
 )
 """What a tensor of numbers says in numbers: over finite elements, as 64-bit floats."""
 
+GRAPH_STATS = Table(
+    "graph_stats",
+    METADATA,
+    Column("tag_id", Integer, primary_key=True, autoincrement=False),
+    Column("step", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("nodes", Integer, nullable=False),
+    Column("edges", Integer, nullable=False),
+    Column("parameters", Integer, nullable=False),
+    Column("constants", Integer, nullable=False),
+    Column("outputs", Integer, nullable=False),
+    Column("functions", Integer, nullable=False),
+    Column("scopes", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""How much there is in a graph."""
+
+GRAPH_CHUNK = Table(
+    "graph_chunks",
+    METADATA,
+    Column("tag_id", Integer, primary_key=True, autoincrement=False),
+    Column("step", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("start", Integer, primary_key=True, autoincrement=False),  # number of its first entry
+    Column("first", LargeBinary, nullable=False),  # sort key of that entry, cut to 200 bytes
+    Column("entries", Integer, nullable=False),  # how many
+    Column("data", LargeBinary, nullable=False),  # deflated
+    Index(None, "tag_id", "step", "seq", "first"),
+)
+"""Nodes and scopes of a graph in the order of their names, so many a row; indexer.graphs reads them.
+
+The table has rowids: rows are long.
+"""
+
 LINEAGE = Table(
     "lineage",
     METADATA,

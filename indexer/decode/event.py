@@ -7,7 +7,11 @@ from typing import Any, NamedTuple, cast
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from indexer import fields
 from indexer.errors import Report
+
+LONG_BYTES = 2**20
+"""Of a record: from here on it is worth to look at its fields first."""
 
 
 @dataclass(eq=False)
@@ -34,7 +38,7 @@ class Value(NamedTuple):
     plugin: str  # what it names itself; empty: nothing, so its tag's first plugin, else what `kind` stands for
     kind: str  # the field that holds it; empty: none
     message: Any  # the dialect's own, which it is asked about later; None where `plugin` says all
-    data: bytes = b""  # what the field holds, where there is no message or it does not know the field
+    data: bytes | memoryview = b""  # what the field holds, where there is no message or it does not know the field
 
 
 def leftover(message: Any) -> bytes:
@@ -56,3 +60,32 @@ class Event(NamedTuple):
     values: list[Value]
     session_start: bool  # a SessionLog START
     explains: bool = False  # it holds a message of MindSpore's explain files
+
+
+class Long(NamedTuple):
+    """An event of one long field; both formats number its clock 1, its step 2, and a graph 4."""
+
+    wall_time: float
+    step: int
+    graph: memoryview  # of the record's own bytes: protobuf would copy them twice
+
+
+def long_graph(payload: bytes | memoryview) -> Long | None:
+    """Return a long record that holds a graph, a clock, maybe a step, and nothing else; None for all others."""
+    if len(payload) < LONG_BYTES:
+        return None
+    wall_time, step, graph = None, 0, None
+    try:
+        for number, wire, a, b in fields.walk(payload):
+            match number, wire:
+                case 1, fields.FIXED64:
+                    wall_time = fields.number(payload, wire, a)
+                case 2, fields.VARINT:
+                    step = fields.signed(a)
+                case 4, fields.BYTES if graph is None:
+                    graph = memoryview(payload)[a:b]
+                case _:
+                    return None
+    except ValueError:
+        return None
+    return None if wall_time is None or graph is None else Long(wall_time, step, graph)

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from google.protobuf.message import DecodeError
 
-from indexer.decode.event import UNKNOWN_EVENT, UNKNOWN_FIELDS, BadRecord, Event, Value, leftover
+from indexer.decode.event import UNKNOWN_EVENT, UNKNOWN_FIELDS, BadRecord, Event, Value, leftover, long_graph
 from indexer.types import DataClass, Series
 from indexer.wire import mindspore_pb2 as wire
 
@@ -39,6 +39,8 @@ _LENGTHS: Final = {"image": 3, "graph": 1}  # an image: width, height, the image
 
 def read(payload: bytes | memoryview, file_name: str = "") -> Event:
     """Return the event in `payload`; an embedded graph is called `file_name`. Raises BadRecord."""
+    if (long := long_graph(payload)) is not None:
+        return Event(long.wall_time, long.step, [Value(file_name, "graph", "graph_def", None, long.graph)], False)
     try:
         event = wire.Event.FromString(cast("bytes", payload))
     except DecodeError:
@@ -60,6 +62,11 @@ def read(payload: bytes | memoryview, file_name: str = "") -> Event:
     if rest := leftover(event):
         values.append(Value(UNKNOWN_EVENT, UNKNOWN_FIELDS, UNKNOWN_FIELDS, None, rest))
     return Event(event.wall_time, event.step, values, False, what == "explain")
+
+
+def read_model(payload: bytes, file_name: str, wall_time: float) -> Event:
+    """Return the graph file in `payload` as an event: it has neither records nor a clock of its own."""
+    return Event(wall_time, 0, [Value(file_name, "graph", "model", None, payload)], False)
 
 
 def read_lineage(payload: bytes | memoryview, _file_name: str = "") -> Event:

@@ -15,17 +15,18 @@ from typing import Any, Final, cast
 
 import numpy as np
 
-from indexer import plugins
+from indexer import graphs, plugins
 from indexer.decode import hparams, lineage, mindspore
 from indexer.decode.event import Value
 from indexer.decode.frames import HEADER_BYTES
-from indexer.payload import Array, Buckets, Landscape, Message, Neutral, Picture, Sound, Strings, Unreadable
+from indexer.payload import Array, Buckets, Graph, Landscape, Message, Neutral, Picture, Sound, Strings, Unreadable
 from indexer.types import MAX_BLOB_BYTES, Blob, Format
 from indexer.wire import tensorboard_pb2 as tensorboard
 
 _PACK_ABOVE = 512  # bytes: fewer are stored as they are
 _PACKED_SHARE = 0.9  # of its size: what zlib makes longer is stored as it is
 _PACK_LEVEL = 1
+_COMPARED_BYTES = 2**20  # at once
 
 # dtype number: numpy's name, the typed field that holds the elements, numpy's name for them there.
 _MINDSPORE_TYPES: Final = {
@@ -136,9 +137,9 @@ class Collector:
         data = blob.data or b""
         blob.length, blob.digest = len(data), hashlib.sha256(data).digest()
         if len(data) > self.max_blob_bytes:
-            whole = bytes(record)
-            at = whole.find(data)
+            at = _place(record, data)
             if at < 0:  # what is stored is not what the file holds: refer to what it holds
+                whole = bytes(record)
                 blob.length, blob.digest, at = len(whole), hashlib.sha256(whole).digest(), 0
                 blob.content_type, blob.dtype, blob.shape = "application/octet-stream", None, None
                 blob.error = blob.error or "too long to be converted: the whole record is referred to"
@@ -147,12 +148,26 @@ class Collector:
             packed = zlib.compress(data, _PACK_LEVEL)
             if len(packed) < _PACKED_SHARE * len(data):
                 blob.encoding, blob.data = "zlib", packed
+        if blob.data is not None:
+            blob.data = bytes(blob.data)  # a view must not outlive the record
+
+
+def _place(record: Any, data: bytes | memoryview) -> int:
+    """Return where in a record `data` lies, -1: nowhere. A graph ends its record: then nothing long is copied."""
+    view = memoryview(record)
+    at = len(view) - len(data)
+    steps = range(0, len(data), _COMPARED_BYTES)
+    if at >= 0 and all(
+        view[at + i : at + i + _COMPARED_BYTES].tobytes() == data[i : i + _COMPARED_BYTES] for i in steps
+    ):
+        return at
+    return bytes(record).find(data)
 
 
 def _written(value: Value) -> bytes:
     """Return the field that holds a value, serialized."""
     if value.message is None or value.data or not value.kind:
-        return value.data
+        return bytes(value.data)
     what = getattr(value.message, value.kind)
     return what if isinstance(what, bytes) else cast("bytes", what.SerializeToString())
 
@@ -163,7 +178,7 @@ def neutrals(value: Value, format_: Format, *, differs: bool = False) -> list[Ne
     A value without any field says all it has to say in its metadata; so does the plugin hparams, whatever the field.
     """
     if value.kind == mindspore.LINEAGE:
-        return [lineage.convert(value.message, value.data)]
+        return [lineage.convert(value.message, bytes(value.data))]
     if format_ is not Format.TENSORBOARD or value.message is None:
         return [neutral(value, format_)]
     found = [neutral(value, format_)] if value.kind else []
@@ -177,7 +192,10 @@ def neutrals(value: Value, format_: Format, *, differs: bool = False) -> list[Ne
 
 def neutral(value: Value, format_: Format) -> Neutral:
     """Return what a value holds, without protobuf."""
-    convert = None if value.message is None else _CONVERSIONS[format_].get(value.kind)
+    if value.message is None:
+        content = _GRAPHS[format_].get(value.kind)
+        return Message(value.kind, bytes(value.data)) if content is None else Graph(cast("bytes", value.data), content)
+    convert = _CONVERSIONS[format_].get(value.kind)
     if convert is not None:
         return convert(value.message)
     return Message(value.kind, _written(value))
@@ -313,6 +331,14 @@ def _bytes(numbers: Any, dtype: str) -> bytes:
     return packed.tobytes()
 
 
+_GRAPHS: Final[Mapping[Format, Mapping[str, str]]] = {
+    Format.MINDSPORE: {"graph_def": graphs.MINDSPORE_GRAPH, "model": graphs.MINDSPORE_MODEL},
+    Format.TENSORBOARD: {
+        "graph_def": graphs.GRAPH_DEF,
+        "meta_graph_def": graphs.META_GRAPH_DEF,
+        "tagged_run_metadata": graphs.RUN_METADATA,
+    },
+}
 _CONVERSIONS: Final[Mapping[Format, Mapping[str, Callable[[Any], Neutral]]]] = {
     Format.MINDSPORE: {
         "image": _mindspore_image,

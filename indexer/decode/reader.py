@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from indexer import fields
 from indexer.decode import frames, kernel, mindspore, tensorboard
 from indexer.decode.event import BadRecord, Event, Value
 from indexer.decode.payload import Collector
@@ -118,6 +119,13 @@ class Decoder:
             slices.append(begin(span, len(points.step)))
             self.span(view, span, slices[-1], points)
         return _decoded(points, slices)
+
+    def graph(self, job: int, name: str, content: bytes, wall_time: float) -> tuple[Decoded, str | None]:
+        """Return the point that a whole graph file is, and why it is no graph; None: it is one."""
+        points = Points()
+        self._add(job, Format.MINDSPORE, mindspore.read_model(content, name, wall_time), points, content, 0)
+        errors = [blob.error for blob in points.payloads if blob.error and not blob.error.startswith(fields.MORE)]
+        return _decoded(points, []), errors[0] if errors else None
 
     def _fast(self, size: int) -> _Fast | None:
         """Return the compiled path, where it pays for `size` bytes."""

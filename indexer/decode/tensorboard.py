@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from google.protobuf.message import DecodeError
 
-from indexer.decode.event import UNKNOWN_EVENT, UNKNOWN_FIELDS, BadRecord, Event, Value, leftover
+from indexer.decode.event import UNKNOWN_EVENT, UNKNOWN_FIELDS, BadRecord, Event, Value, leftover, long_graph
 from indexer.types import DataClass, Series
 from indexer.wire import tensorboard_pb2 as wire
 
@@ -22,10 +22,13 @@ RUN_GRAPH = "__run_graph__"
 SCALARS = "scalars"
 """The plugin whose tensors are numbers."""
 
+META_GRAPH = "__meta_graph__"
+"""Name of the series that holds a run's meta graphs, which TensorBoard's own viewers do not look at."""
+
 _GRAPHS = "graphs"
+_META_GRAPHS = "meta_graph"
 _RUN_METADATA = "graph_tagged_run_metadata"
 _RECORDS = frozenset({"session_log", "log_message"})
-_META_GRAPH = "meta_graph_def"
 
 # What a value without a data class of its own is, by its field: plugin, class, plugin content (for images and audio the
 # plugin's own message with converted_to_tensor set).
@@ -80,6 +83,8 @@ _ELEMENTS: Final = {
 
 def read(payload: bytes | memoryview, _file_name: str = "") -> Event:
     """Return the event in `payload`. Raises BadRecord."""
+    if (long := long_graph(payload)) is not None:
+        return Event(long.wall_time, long.step, [Value(RUN_GRAPH, _GRAPHS, "graph_def", None, long.graph)], False)
     try:
         event = wire.Event.FromString(cast("bytes", payload))
     except DecodeError:
@@ -89,11 +94,11 @@ def read(payload: bytes | memoryview, _file_name: str = "") -> Event:
         values = [_value(value) for value in event.summary.value]
     elif what == "graph_def":
         values = [Value(RUN_GRAPH, _GRAPHS, "graph_def", None, event.graph_def)]
+    elif what == "meta_graph_def":
+        values = [Value(META_GRAPH, _META_GRAPHS, "meta_graph_def", None, event.meta_graph_def)]
     elif what == "tagged_run_metadata":
         tagged = event.tagged_run_metadata
         values = [Value(_name(tagged.tag), _RUN_METADATA, "tagged_run_metadata", None, tagged.run_metadata)]
-    elif what == "meta_graph_def":
-        values = [Value(f"__{_META_GRAPH}__", _META_GRAPH, what, None, event.meta_graph_def)]
     elif what in _RECORDS:
         values = [Value(f"__{what}__", what, what, None, getattr(event, what).SerializeToString())]
     else:

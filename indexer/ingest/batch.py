@@ -51,6 +51,7 @@ class Part:
     state: ShardState = ShardState.GROWING
     explained: list[ExplainRecord] = field(default_factory=list)
     manifest: str | None = None  # JSON, of an explain file that is read to its end
+    afresh: bool = False  # the file is read again from its beginning: what was wrong with it is void
 
     @property
     def lost_bytes(self) -> int:
@@ -160,6 +161,9 @@ class Reader:
             yield self._take()
 
     def _shard(self, job: Job, shard: Shard, stop: threading.Event) -> Iterator[Batch]:
+        if shard.kind is ShardKind.GRAPH:
+            yield from self._graph(job, shard)
+            return
         try:
             opened = open_shard(self.files, job.path / shard.name, shard.cursor, shard.fingerprint, shard.tail)
         except UnreadableFile as e:
@@ -183,10 +187,7 @@ class Reader:
                 shard.fingerprint,
             )
             left = opened.stat.size - place.offset
-            if shard.kind is ShardKind.GRAPH:
-                place.skip(opened.stat.size)  # a graph file has no records; its content is not decoded yet
-                self._close(place, self._part(place, shard.cursor))
-            elif left <= 0:
+            if left <= 0:
                 self._close(place, self._part(place, place.offset))
             elif left <= min(len(self.buffer) // 4, self.config.max_record_bytes):
                 yield from self._small(place, left)
@@ -198,14 +199,67 @@ class Reader:
         finally:
             opened.close()
 
+    def _graph(self, job: Job, shard: Shard) -> Iterator[Batch]:
+        """A graph file has no records: it is one message, and read again when it is another.
+
+        Both its digests are of all of it. What is no graph may be one that is still being written: it is damage from
+        the first byte on that nothing good has ended yet, and points that were read before stay.
+        """
+        try:
+            opened = open_shard(self.files, job.path / shard.name, 0, None, None)
+        except UnreadableFile as e:
+            self.batch.unreadable.append((job, e))
+            return
+        stat, known = opened.stat, shard.cursor > 0 and shard.lost_since is None
+        part = Part(job, shard, shard.cursor, stat.size, format=Format.MINDSPORE, size=stat.size, seen=stat)
+        decoded = None
+        try:
+            if stat.size > self.config.max_record_bytes:
+                part.lost_reason = f"a graph of {stat.size} bytes is longer than max_record_bytes"
+            else:
+                content = opened.whole()
+                part.cursor, part.fingerprint = len(content), digest(content)
+                if content and part.fingerprint != shard.tail:
+                    with self.lock:
+                        decoded, part.lost_reason = self.decoder.graph(job.id, shard.name, content, stat.mtime_ns / 1e9)
+                del content
+        except UnreadableFile as e:
+            self.batch.unreadable.append((job, e))
+            return
+        finally:
+            opened.close()
+        part.tail = part.fingerprint
+        if known and decoded is not None and part.lost_reason is None:
+            yield from self._replace(job, shard)
+            return
+        if known and (part.cursor, part.tail) != (shard.cursor, shard.tail):
+            self.batch.unchanged.append((shard, stat))  # no graph any more
+            return
+        if part.lost_reason is not None:
+            part.lost_since, part.state = 0, ShardState.DEAD
+        elif part.cursor and decoded is None:  # what it was
+            part.lost_since, part.state = shard.lost_since, shard.state
+        part.afresh = shard.lost_since is not None and part.tail != shard.tail
+        self.batch.parts.append(part)
+        self.batch.bytes += part.cursor
+        if decoded is not None and part.lost_reason is None:
+            self._see(job, decoded, 0, len(decoded.step))
+            self._extend(part, decoded, 0, len(decoded.step))
+        if self._full():
+            yield self._take()
+
+    def _replace(self, job: Job, shard: Shard) -> Iterator[Batch]:
+        """Give up the points of a job, one of whose files is another: no batch holds parts of such a job."""
+        yield from self._drain()
+        if self.batch.parts:
+            yield self._take()
+        self.batch.replaced.append((job, shard))
+
     def _compare(self, job: Job, shard: Shard, opened: Opened) -> Iterator[Batch]:
         """Another file has the shard's name: only good records in it make us give up the old points."""
         found = frames.split(opened.read(0, _PROBE_BYTES))
         if found.records:
-            yield from self._drain()
-            if self.batch.parts:
-                yield self._take()  # no batch holds parts of a job that is given up
-            self.batch.replaced.append((job, shard))
+            yield from self._replace(job, shard)
         else:
             self.batch.unchanged.append((shard, opened.stat))
 

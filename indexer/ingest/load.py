@@ -274,6 +274,8 @@ class Loader:
                 self._fold(conn, prepared.left, prepared.rows or _NO_ROWS)
             write.lengthen_segments(conn, prepared.longer_segments)
             write.move_cursors(conn, [row for row, _ in shards])
+            if afresh := [part.shard.id for part in batch.parts if part.afresh]:
+                write.forget_errors(conn, afresh)
             write.add_errors(conn, [error for _, errors in shards for error in errors])
             explain.store(conn, [explain.Loaded(p.job.id, p.shard.id, p.explained, p.manifest) for p in batch.parts])
             started = self._apply_start(conn, batch)

@@ -38,7 +38,7 @@ def size(decoded: Decoded, first: int, last: int) -> int:
 
 def _taken(blob: Blob) -> int:
     said = len(blob.facts) if isinstance(blob.facts, str) else 0
-    return len(blob.data or b"") + said + _OVERHEAD_BYTES
+    return len(blob.data or b"") + blob.row_bytes + said + _OVERHEAD_BYTES
 
 
 def reach(decoded: Decoded, read: int, most: int) -> int:

@@ -52,6 +52,19 @@ class Opened:
         target = bytearray(size)
         return bytes(target[: self.read_into(offset, memoryview(target))])
 
+    def whole(self) -> bytes:
+        """Return all bytes that the file had when it was opened, fewer where it shrank since."""
+        parts: list[bytes] = []
+        left = self.stat.size
+        try:
+            self.file.seek(0)
+            while left and (part := self.file.read(left)):
+                parts.append(part)
+                left -= len(part)
+        except OSError as e:
+            raise UnreadableFile(self.path, e.strerror or str(e)) from e
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
     def close(self) -> None:
         """Close the file."""
         self.file.close()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from indexer.payload import Kind, Neutral, Unreadable
 from indexer.plugins import (
     audio,
+    graph,
     histogram,
     hparams,
     image,
@@ -38,6 +39,7 @@ KINDS: tuple[Kind, ...] = (
     landscape.KIND,
     lineage.KIND,
     hparams.KIND,
+    graph.KIND,
     tensor.KIND,
     message.KIND,
 )

@@ -28,5 +28,5 @@ KIND = Kind(
         **PLUGIN_CONTENT,
     },
     describe=describe,
-    examples=(Example(Message("graph_def", b"\x0a\x00"), "graphs", {"metadata": {"field": "graph_def"}}),),
+    examples=(Example(Message("hologram", b"\x0a\x00"), "", {"metadata": {"field": "hologram"}}),),
 )

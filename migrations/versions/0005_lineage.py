@@ -1,7 +1,7 @@
 """Lineage of jobs and hyperparameters: merged rows, and what they are merged from.
 
 Revision ID: 0005
-Revises: 0003
+Revises: 0004
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 # A timestamp where the number is one: both databases count seconds from 1970, years 1 to 9999.
 TIME = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from indexer.errors import Retry, Wait
 from indexer.ingest.watch import LEASE_SECONDS
 from tests.support.explaining import benchmark, hoc, inference, metadata, saliency, sample
 from tests.support.following import SMALL, Follower, StillClock, empty, make
+from tests.support.messages import ms_graph, ms_model, ms_node
 from tests.support.records import (
     frame,
     hparams_end,
@@ -49,8 +51,18 @@ LINEAGE = "events.out.events.summary.1700000000.0.x_lineage"
 LATER_LINEAGE = "events.out.events.summary.1700000001.0.x_lineage"
 
 
+GRAPH = ms_model(ms_graph([ms_node("1", "ReLU", ["x"])], ["x"]))
+
+
 class Crash(BaseException):
     """The process ends here."""
+
+
+def graph_files(root: Path, seconds: int, **content: bytes) -> None:
+    """Write graph files, whose modification time is a point's clock."""
+    make(root, {f"{job}/g.pb": data for job, data in content.items()})
+    for job in content:
+        os.utime(root / job / "g.pb", (seconds, seconds))
 
 
 def scalars(*steps: int, tag: str = "loss") -> bytes:
@@ -95,9 +107,12 @@ def begin(root: Path) -> None:
         },
     )
 
+    graph_files(root, 1, c=GRAPH, d=GRAPH[:-1], f=GRAPH)
+
 
 def go_on(root: Path) -> None:
     """Append, replace and delete."""
+    graph_files(root, 2, d=GRAPH, f=GRAPH * 2)
     with (root / "a" / FIRST).open("ab") as file:
         file.write(scalars(5)[-3:] + tb_session_start(4, 1.7e9) + scalars(6))
     with (root / "c" / FIRST).open("ab") as file:

@@ -49,8 +49,10 @@ def record_length(path: Path, offset: int) -> int:
 def expected_damage(case: dict[str, Any], path: Path) -> list[tuple[int, int]]:
     """Return offset and length of the damages of a file."""
     kind, start = case["class"], int(case.get("good_end_offset") or 0)
-    if kind in {"clean", "torn", "odd-record", "empty", "bad-graph"}:
+    if kind in {"clean", "torn", "odd-record", "empty"}:
         return []
+    if kind == "bad-graph":  # all of it; an empty one may only not be written yet
+        return [(0, case["size"])] if case["size"] else []
     if case["framing_continues"] is False:
         return [(start, (case["resync_offset"] or case["size"]) - start)]
     if case["case"] != "flip-many":
@@ -65,6 +67,8 @@ def expected_state(case: dict[str, Any]) -> str:
     """Return the state a shard ends in."""
     if case["class"] == "torn" or case["case"] == "flip-then-torn":
         return "torn"
+    if case["class"] == "bad-graph":
+        return "dead" if case["size"] else "growing"
     records = case.get("records_before", 0) + case.get("records_after", 0)
     return "dead" if not records and case["class"] in {"corrupt", "implausible-length"} else "growing"
 

@@ -85,13 +85,13 @@ def more(run: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def graphs(run: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return plugin and name of each graph, run metadata, session log and log line in an event file: points of ours."""
+    """Return plugin and name of each graph, run metadata, session log and log line: points of ours."""
     if "run_metadata" in run:
         found = [("graphs", "__run_graph__") for _ in run["graphs"]]
         found += [("session_log", "__session_log__") for _ in run["session_log"]]
         found += [("log_message", "__log_message__")] * run["log_messages"]
         return found + [("graph_tagged_run_metadata", metadata["tag"]) for metadata in run["run_metadata"]]
-    return [("graph", graph["file"]) for graph in run["graphs"] if not graph["file"].endswith(".pb")]
+    return [("graph", graph["file"]) for graph in run["graphs"]]
 
 
 def check_job(path: Path, run: dict[str, Any], job: Row[Any]) -> None:

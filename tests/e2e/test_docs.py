@@ -126,6 +126,7 @@ def test_every_query_runs_on_both_databases(sample_url: str, capsys: pytest.Capt
         "v_lineage",
         "lineage",
         "v_hparams",
+        "v_graphs",
     )
     for query in QUERIES:
         assert 0 == cli.run(["sql", query, "--format", "csv", "--db", sample_url]), query

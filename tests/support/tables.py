@@ -49,6 +49,7 @@ _EXPLAINED = {  # table: key columns behind the file, all columns
 }
 _LINEAGE_COLUMNS = "section, key, name, kind, value, number, json, wall_time"
 _RUN_COLUMNS = "hparams, group_name, status, start_time, end_time, model_uri, monitor_url, experiment"
+_GRAPH_COLUMNS = "nodes, edges, parameters, constants, outputs, functions, scopes"
 _JOB_COLUMNS = "cache_status, create_time, start_time, bytes_on_disk, bytes_indexed, point_count, last_error"
 
 
@@ -125,6 +126,16 @@ _QUERIES = {  # table: number of key columns, columns, the rest of the query
         f"{_OF_JOB} JOIN hparams h ON h.job_id = j.id",
     ),
     "hparam_runs": (2, f"{_JOB}, {_of('h', _RUN_COLUMNS)}", f"{_OF_JOB} JOIN hparam_runs h ON h.job_id = j.id"),
+    "graph_stats": (
+        6,
+        f"{_TAG}, g.step, g.seq, {_of('g', _GRAPH_COLUMNS)}",
+        f"{_OF_TAG} JOIN graph_stats g ON g.tag_id = t.id",
+    ),
+    "graph_chunks": (
+        7,
+        f"{_TAG}, g.step, g.seq, g.start, g.first, g.entries, g.data",
+        f"{_OF_TAG} JOIN graph_chunks g ON g.tag_id = t.id",
+    ),
     "point_rollups": (
         6,
         f"{_TAG}, b.level, b.ordinal, {_BUCKET}",
@@ -151,7 +162,7 @@ def dump(engine: Engine, *, disk: bool = True) -> Tables:
             rows = conn.execute(text(f"SELECT {columns.format(quote('offset'))} {rest}")).all()
             out[table] = {tuple(row[:keys]): tuple(_plain(value) for value in row[keys:]) for row in rows}
             assert len(out[table]) == len(rows), f"two rows of {table} have one key"
-        for table in ("tensor_points", "blobs", "histogram_stats", "tensor_stats"):
+        for table in ("tensor_points", "blobs", "histogram_stats", "tensor_stats", "graph_stats", "graph_chunks"):
             lost = conn.execute(text(f"SELECT count(*) FROM {table} WHERE tag_id NOT IN (SELECT id FROM tags)"))
             assert lost.scalar_one() == 0, f"rows of {table} without a tag"
     return out

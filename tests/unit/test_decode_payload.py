@@ -95,6 +95,6 @@ def test_records_beside_values_are_kept(path: Path) -> None:
     assert [
         ("log_message", "__log_message__", 0, "log", log),
         ("session_log", "__session_log__", 5, "log", session),
-        ("meta_graph_def", "__meta_graph_def__", 6, "message", graph),
+        ("meta_graph", "__meta_graph__", 6, "graph", graph),
     ] == kept
     assert {DataClass.UNKNOWN} == {series.data_class for series in tail.decoder.series}

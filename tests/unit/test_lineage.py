@@ -26,7 +26,7 @@ def converted(record: bytes) -> Neutral:
     """Return what a framed lineage record becomes."""
     payload = record[HEAD:-FOOT]
     (value,) = read_lineage(payload).values
-    return decode_lineage.convert(value.message, value.data)
+    return decode_lineage.convert(value.message, bytes(value.data))
 
 
 def content(record: bytes) -> Any:
