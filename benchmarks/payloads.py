@@ -52,7 +52,7 @@ class Truth:
 
     series: int
     payloads: int
-    bytes: int  # of all payloads as they are stored
+    size: int  # bytes of all payloads as they are stored
     values: float  # in all histograms; 0 for images
     last: bytes  # SHA-256 of the last image; empty for histograms
 
