@@ -63,6 +63,7 @@ Rows = Sequence[tuple[Any, ...]]
 def add(conn: Connection, rows: Rows) -> None:
     """Insert blobs, given by COLUMNS; a duplicate key is a bug and raises."""
     _insert(conn, "blobs", COLUMNS, rows, _BINARY)
+    conn.bytes_written += sum(len(row[-1] or b"") for row in rows)
 
 
 def add_histograms(conn: Connection, columns: Sequence[list[Any]]) -> None:
@@ -73,6 +74,7 @@ def add_histograms(conn: Connection, columns: Sequence[list[Any]]) -> None:
         rows = zip(*columns, strict=True)
         add(conn, [(*row[:3], *_HISTOGRAM, *row[3:7], None, None, None, row[7]) for row in rows])
         return
+    conn.bytes_written += sum(columns[4])
     # Each execution gives up Python's global lock and waits for it again, while another thread prepares a batch.
     flat = list(chain.from_iterable(zip(*columns, strict=True)))
     one, width = len(columns), _AT_ONCE * len(columns)

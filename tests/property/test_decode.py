@@ -147,6 +147,11 @@ MS_HISTOGRAMS = _mixed(
     ],
     ODD_FIELDS,
 )  # fmt: skip
+USUAL = st.builds(
+    records.ms_buckets,
+    st.lists(st.tuples(EDGES, EDGES, st.integers(0, 300)), min_size=1, max_size=4),
+    nan_count=st.integers(0, 3),
+)
 TB_VALUES = _mixed(
     [
         NAMES.map(lambda name: bytes_field(1, name)),
@@ -361,6 +366,7 @@ def test_every_form_of_a_scalar_is_read_alike() -> None:
 HISTOGRAM_FILES = st.sampled_from(
     [
         (Format.MINDSPORE, MS_HISTOGRAMS.map(lambda histogram: bytes_field(9, histogram))),
+        (Format.MINDSPORE, USUAL.map(lambda histogram: bytes_field(9, histogram))),
         (Format.TENSORBOARD, HISTOS.map(lambda histo: bytes_field(5, histo))),
         (Format.TENSORBOARD, GRIDS.map(lambda grid: bytes_field(8, grid) + HISTOGRAMS)),
     ]
