@@ -99,13 +99,13 @@ def _images(wanted: Payloads) -> Iterator[bytes]:
 
 
 def _counts(wanted: Payloads, first: int, last: int) -> npt.NDArray[np.float64]:
-    """Return how many values lie in each bucket, shape (last - first, buckets)."""
-    at = np.arange(first, last)[:, None] * 7 + np.arange(wanted.buckets)[None, :] * 13
-    return (at % 100 + 1).astype(np.float64)
+    """Return how many values lie in each bucket, shape (last - first, buckets): 1, 2, 3 ..., each time turned on."""
+    at = np.arange(first, last)[:, None] * 7 + np.arange(wanted.buckets)[None, :]
+    return (at % wanted.buckets + 1).astype(np.float64)
 
 
 def _histograms(wanted: Payloads) -> Iterator[bytes]:
-    """Only the counts differ; the statistics that a writer gives are those of its first histogram."""
+    """Yield records that differ in their counts, whose sum is the same."""
     k = wanted.buckets
     edges = np.linspace(-1.0, 1.0, k + 1)
     if wanted.format == "mindspore":  # counts below 128 take a byte
