@@ -27,12 +27,16 @@ Python loader (`EventMultiplexer`, all scalars kept) and tbparse it is until the
 - Contenders run in turn (ours, theirs, ours, theirs ...) after one round that does not count: pages are cached, code \
 is compiled. A ratio is the median over such pairs, and below 1 where summarydb took less time.
 - Every load is checked: jobs, series, points and the sum of all values are those that were generated.
+- A copy of a file is one with 1 MiB a call and one fsync at its end, of the file that is loaded, in the same run. \
+Payloads are checked by their number, their bytes and a digest; histograms by the sum of their counts.
+- Processor time is that of all threads, user and system. It depends less than wall time on who else uses the machine.
 - Memory is the proportional set size summed over all processes of a program, the peak of samples 20 ms apart, in \
 runs that are not timed.
 - Bytes a point are those of the database file and its write-ahead log after the load, everything included.
 - Latencies are measured by a client on the same machine, from the request until its body is there.
 - SQLite runs in WAL mode with `synchronous=NORMAL`, as users run it.
-- Inputs are made by `benchmarks/generate.py`: deterministic, one file a run, tag names of 30 characters."""
+- Inputs are made by `benchmarks/generate.py` and `benchmarks/payloads.py`: deterministic, one file a run, tag names \
+of 30 characters."""
 
 
 def main() -> int:

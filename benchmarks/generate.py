@@ -150,20 +150,24 @@ class _Templates:
     def __init__(self, kinds: list[list[str]], shape: Shape, step_bytes: int) -> None:
         summaries = [b"".join(_value(name, shape) for name in names) for names in kinds]
         head = b"\x09" + bytes(8) + b"\x10" + bytes(step_bytes)  # wall_time = 1 (double), step = 2 (varint)
-        payloads = np.array([np.frombuffer(head + _field(5, text), np.uint8) for text in summaries])
-        self.step_bytes = step_bytes
-        self.framed = _framed(payloads)
-        self.record_bytes = self.framed.shape[1]
-        size = payloads.shape[1]
         at = len(head) + len(_field(5, summaries[0])) - len(summaries[0])
-        self.holes = [*range(1, 9), *range(10, 10 + step_bytes)]  # where each byte that differs lies in the payload
+        holes: list[int] = []
         for name in kinds[0]:
             text = _value(name, shape)
             hole = at + len(text) - len(_after_value(shape)) - 4
-            self.holes += range(hole, hole + 4)
+            holes += range(hole, hole + 4)
             at += len(text)
-        self.crcs = _crc(payloads)
-        self.tables = _positions(self.holes, size)
+        self.prepare([head + _field(5, text) for text in summaries], step_bytes, holes)
+
+    def prepare(self, payloads: list[bytes], step_bytes: int, holes: list[int]) -> None:
+        """Take over templates of one length; `holes` are where each byte of a value lies in them."""
+        rows = np.array([np.frombuffer(payload, np.uint8) for payload in payloads])
+        self.step_bytes = step_bytes
+        self.framed = _framed(rows)
+        self.record_bytes = self.framed.shape[1]
+        self.holes = [*range(1, 9), *range(10, 10 + step_bytes), *holes]
+        self.crcs = _crc(rows)
+        self.tables = _positions(self.holes, rows.shape[1])
 
     def fill(
         self,
@@ -173,22 +177,22 @@ class _Templates:
         numbers: npt.NDArray[np.float32],
     ) -> bytes:
         """Return n framed records. `kind`, `steps`, `times`: shape (n,); `numbers`: shape (n, names of a kind)."""
-        columns = np.concatenate(
-            [
-                times.astype("<f8")[:, None].view(np.uint8),
-                _varints(steps, self.step_bytes),
-                np.ascontiguousarray(numbers, "<f4").view(np.uint8),
-            ],
-            axis=1,
-        )
+        return self.put(kind, steps, times, np.ascontiguousarray(numbers, "<f4").view(np.uint8))
+
+    def put(
+        self, kind: npt.NDArray[np.intp], steps: npt.NDArray[np.int64], times: npt.NDArray[np.float64], content: _Bytes
+    ) -> bytes:
+        """Return n framed records with the bytes of `content`, shape (n, holes), in the holes of their values."""
+        clocks = times.astype("<f8")[:, None].view(np.uint8)
+        columns = np.concatenate([clocks, _varints(steps, self.step_bytes), content], axis=1)
         rows = self.framed[kind]
         crc = self.crcs[kind]
         for column, hole in enumerate(self.holes):
             rows[:, _HEADER_BYTES + hole] = columns[:, column]
             crc ^= self.tables[hole][columns[:, column]]
         rows[:, -4:] = _masked(crc)
-        content: bytes = rows.tobytes()
-        return content
+        framed: bytes = rows.tobytes()
+        return framed
 
 
 def _value(name: str, shape: Shape) -> bytes:

@@ -35,6 +35,7 @@ class Outcome:
     pss: int | None  # bytes: peak of the sum over its processes; None where it was not watched
     max_rss: int  # bytes, of the largest single process, shared pages counted whole
     output: str
+    cpu_seconds: float = 0.0  # of the process and those that it waited for
 
 
 class Program:
@@ -95,7 +96,8 @@ class Program:
         if self.process.returncode != 0:
             raise self.failed(f"ended with code {self.process.returncode} after {took:.1f} s")
         unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB elsewhere
-        return Outcome(took, pss, usage.ru_maxrss * unit, "\n".join(self.output))
+        cpu = usage.ru_utime + usage.ru_stime
+        return Outcome(took, pss, usage.ru_maxrss * unit, "\n".join(self.output), cpu)
 
     def read_bytes(self) -> int:
         """Return the bytes that the program and all below it have read so far; 0 where the system does not tell.

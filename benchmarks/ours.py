@@ -18,6 +18,7 @@ from sqlalchemy import text
 
 from benchmarks.generate import Truth
 from benchmarks.measure import Failed, Outcome, Program
+from benchmarks.payloads import Truth as Payloads
 from indexer.db.engine import open_reader
 
 _POLL_SECONDS = 0.005
@@ -54,6 +55,25 @@ def check(url: str, truth: Truth) -> None:
             f"the database holds (jobs, series, their points, points) {found} with sum {value_sum}, "
             f"not {wanted} with sum {truth.value_sum}"
         )
+
+
+def check_payloads(url: str, kind: str, truth: Payloads) -> None:
+    """Compare the payloads of a kind in the database with what was generated; Failed where they differ."""
+    reader = open_reader(url)
+    with reader.connect() as conn:
+        stored = text("SELECT count(*), sum(length(data)) FROM blobs WHERE kind = :kind AND error IS NULL")
+        payloads, size = conn.execute(stored, {"kind": kind}).one()
+        counted = text("SELECT count(*), sum(count), sum(bytes) FROM blob_counts WHERE errors = 0")
+        series, count, size_counted = conn.execute(counted).one()
+        values = conn.execute(text("SELECT coalesce(sum(count), 0) FROM histogram_stats")).scalar_one()
+        last = conn.execute(
+            text("SELECT digest FROM blobs WHERE kind = 'image' ORDER BY step DESC, tag_id DESC")
+        ).first()
+    reader.dispose()
+    found = (series, payloads, int(count), int(size), int(size_counted), values, b"" if last is None else last[0])
+    wanted = (truth.series, *[truth.payloads] * 2, *[truth.size] * 2, truth.values, truth.last)
+    if found != wanted:
+        raise Failed(f"the database holds (series, payloads, bytes, values, last digest) {found}, not {wanted}")
 
 
 def sqlite_bytes(database: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import shutil
 import time
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import ours, peers
+from benchmarks import ours, payloads, peers
 from benchmarks.generate import FIRST_TIME, Shape, Truth, record, run_name, tag_name, truth, version_record, write
+from benchmarks.payloads import Payloads
 from benchmarks.report import Figure, Limit, Section, line, percentile, ratios
 
 TWO_MILLION = Shape(points=200_000)
@@ -359,6 +361,77 @@ def memory(bench: Bench) -> None:
     bench.add("Rust data server, 2 M points", "MB", [float(peak or math.nan)])
 
 
+def images(bench: Bench) -> None:
+    """10 k PNG files of 30 KB as images, against copying their file and syncing the copy.
+
+    Into SQLite each byte goes three times to the system: into the log, from there into the database file, both synced.
+    So where syncing is what takes time, half the speed of a copy cannot be exceeded. Where it is free, what is left
+    is processor time: SHA-256 of every byte, the checksums of the record and of the log's pages, and the copies
+    between; and the start of the program, which `summarydb index --once` of an empty directory shows.
+    """
+    wanted = Payloads("images", 1_000 if bench.quick else 10_000)
+    directory = bench.directory / "images"
+    truth = payloads.write(wanted, directory)
+    (file,) = directory.rglob("*.tfevents.*")
+    nothing = bench.directory / "nothing"
+    nothing.mkdir()
+    cpu: list[float] = []
+
+    def load() -> float:
+        database = bench.database()
+        outcome = ours.index(directory, url_of(database))
+        ours.check_payloads(url_of(database), "image", truth)
+        remove(database)
+        cpu.append(outcome.cpu_seconds)
+        return outcome.seconds
+
+    def start() -> float:
+        database = bench.database()
+        outcome = ours.index(nothing, url_of(database))
+        remove(database)
+        return outcome.seconds
+
+    mine, copies, starts = alternate(bench.runs, load, partial(_copied, file), start)
+    bench.add("summarydb, whole process", "s", mine)
+    bench.add("summarydb, processor time", "s", cpu[1:])
+    bench.add("summarydb, an empty directory", "s", starts)
+    bench.add("copy and fsync", "s", copies)
+    bench.add(
+        "speed of summarydb / speed of the copy", "x", ratios(copies, mine), bench.full_size(Limit(0.3, least=True))
+    )
+    net = [whole - empty for whole, empty in zip(mine, starts, strict=True)]
+    bench.add("the same, without the program's start", "x", ratios(copies, net))
+    bench.add("payloads a second, without the start", "MB", [truth.size / seconds for seconds in net])
+
+
+def histograms(bench: Bench) -> None:
+    """300 k histograms of 30 buckets in each of the three forms that writers use, into a new SQLite file."""
+    count = 50_000 if bench.quick else 300_000
+    for label, wanted in (
+        ("HistogramProto", Payloads("histograms", count)),
+        ("tensor [30, 3]", Payloads("histograms", count, tensor=True)),
+        ("MindSpore", Payloads("histograms", count, format="mindspore")),
+    ):
+        directory = bench.directory / label
+        truth = payloads.write(wanted, directory)
+        cpu: list[float] = []
+
+        def load(directory: Path = directory, truth: payloads.Truth = truth, cpu: list[float] = cpu) -> float:
+            database = bench.database()
+            outcome = ours.index(directory, url_of(database), watch_memory=False)
+            ours.check_payloads(url_of(database), "histogram", truth)
+            remove(database)
+            cpu.append(outcome.cpu_seconds)
+            return outcome.seconds
+
+        (mine,) = alternate(bench.runs, load)
+        limit = bench.full_size(Limit(0.1e6, least=True))
+        bench.add(f"{label}: whole process", "s", mine)
+        bench.add(f"{label}: processor time", "s", cpu[1:])
+        bench.add(f"{label}: histograms a second", "M/s", [count / seconds for seconds in mine], limit)
+        shutil.rmtree(directory)
+
+
 def postgresql(bench: Bench) -> None:
     """Cold load into a new PostgreSQL database, against binary COPY of the same rows plus the same primary key.
 
@@ -421,6 +494,8 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "freshness": freshness,
     "charts": charts,
     "memory": memory,
+    "images": images,
+    "histograms": histograms,
     "postgresql": postgresql,
 }
 
@@ -461,6 +536,19 @@ def _cold(bench: Bench, shape: Shape) -> float:
     cache = bench.directory / "kernels"
     seconds = bench.load(shape, env={"NUMBA_CACHE_DIR": str(cache)}).seconds
     shutil.rmtree(cache, ignore_errors=True)
+    return seconds
+
+
+def _copied(file: Path) -> float:
+    """Return the seconds that a copy of `file` takes until it is on the disk."""
+    copy = file.with_name("copy")
+    begun = time.perf_counter()
+    with file.open("rb") as source, copy.open("wb") as target:
+        shutil.copyfileobj(source, target, 2**20)
+        target.flush()
+        os.fsync(target.fileno())
+    seconds = time.perf_counter() - begun
+    copy.unlink()
     return seconds
 
 

@@ -183,6 +183,44 @@ class Series:
 
 
 @dataclass(slots=True)
+class Histograms:
+    """Histograms as columns, shape (n,), in the order of their points: no object for each. NaN stands for none."""
+
+    point: npt.NDArray[np.int64]  # index into the columns they came with
+    first: npt.NDArray[np.int64]  # of its buckets in `numbers`
+    buckets: npt.NDArray[np.int64]  # how many, at least one
+    widths: npt.NDArray[np.bool_]  # the second number of a bucket is its width, else its right edge
+    statistics: npt.NDArray[np.float64]  # (n, 7): count, min, max, sum, sum_squares, mean, stddev
+    last_limit: npt.NDArray[np.float64]  # right edge of the last bucket as written, where that is not the maximum
+    outside: npt.NDArray[np.int64]  # (n, 3): NaN, +infinity and -infinity counted
+    counted: npt.NDArray[np.bool_]  # (n, 3): whether the writer did
+    numbers: npt.NDArray[np.float64]  # of all: left, second, count of each bucket
+
+    def __len__(self) -> int:
+        return len(self.point)
+
+    def between(self, first: int, last: int) -> Histograms:
+        """Return those of points first to last, not copied."""
+        start, stop = self.point.searchsorted([first, last]).tolist()
+        return self if (start, stop) == (0, len(self)) else self.part(start, stop)
+
+    def part(self, start: int, stop: int) -> Histograms:
+        """Return histograms start to stop, not copied."""
+        part = slice(start, stop)
+        return Histograms(
+            self.point[part],
+            self.first[part],
+            self.buckets[part],
+            self.widths[part],
+            self.statistics[part],
+            self.last_limit[part],
+            self.outside[part],
+            self.counted[part],
+            self.numbers,
+        )
+
+
+@dataclass(slots=True)
 class Decoded:
     """Columns of points, shape (n,), in the order of the spans and within a span in file order."""
 
@@ -194,6 +232,7 @@ class Decoded:
     lengths: dict[int, int]  # series number → longest blob sequence seen
     not_numbers: npt.NDArray[np.bool_]  # True where `value` is NaN because the point is no number
     payloads: list[Blob] = field(default_factory=list)  # of points that are no numbers, in the order of the points
+    histograms: Histograms | None = None  # those that the compiled path read; they are not among `payloads`
 
 
 @dataclass(slots=True)

@@ -31,8 +31,8 @@ Nulls = Mapping[str, npt.NDArray[np.bool_]]
 
 _SMALL_ROWS = 1_000  # below, building an image costs more than it saves (measured)
 _IMAGE_ROWS = 250_000  # 10 MB of points; the same again in SQLite's copy
-_ATTACHED = 8  # databases at once; SQLite's default limit is 10
-_IMAGES = _ATTACHED - 2  # of one table; a batch has three, and the others have few rows
+_ATTACHED = 10  # databases at once: SQLite's default limit
+_IMAGES = _ATTACHED - 4  # of one table; a batch has up to five, and the others have few rows
 _VALUES = 250  # of one plain INSERT, 50 points: the knee of its speed
 _COPY_ROWS = 65_536  # 3 MB of COPY at once
 _SUSPEND_ROWS = 200_000  # a smaller load is not worth an index build

@@ -37,6 +37,7 @@ BUSY_MS = 5_000
 _WRITE_CACHE_KIB = 32 * 1024
 _CHECKPOINT_PAGES = 10_000  # 160 MB of WAL, at which the writer itself stops to copy what the other thread has not
 _CHECKPOINT_ROWS = 100_000  # written, or
+_CHECKPOINT_BYTES = 64 * 2**20  # of payloads, or
 _CHECKPOINT_COMMITS = 200  # since the last checkpoint: then the other thread makes one
 _CONNECT_SECONDS = 10
 SQLITE_PRAGMAS = (
@@ -73,11 +74,12 @@ class Cursor(Protocol):
 class Connection:
     """A connection within a transaction. Statements mark parameters with `?`, whatever the database."""
 
-    __slots__ = ("dialect", "raw")
+    __slots__ = ("bytes_written", "dialect", "raw")
 
     def __init__(self, dialect: str, raw: Any) -> None:
         self.dialect = dialect
         self.raw = raw  # sqlite3.Connection or psycopg.Connection
+        self.bytes_written = 0  # of payloads, in this transaction
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> Cursor:
         """Execute one statement; rows are tuples."""
@@ -119,13 +121,14 @@ class Database:
         """
         raw = self._begun()
         try:
-            yield Connection(self.dialect, raw)
+            conn = Connection(self.dialect, raw)
+            yield conn
             raw.execute("COMMIT")
         except BaseException:
             self._roll_back(raw)
             raise
         if self._checkpoints is not None:
-            self._checkpoints.count(raw.total_changes)
+            self._checkpoints.count(raw.total_changes, conn.bytes_written)
 
     def connect(self) -> Connection:
         """Return the connection outside of a transaction, made if need be."""
@@ -189,17 +192,22 @@ class _Checkpoints:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._rows = self._commits = 0
+        self._rows = self._commits = self._bytes = 0
         self._due = threading.Event()
         self._ended = False
         self._thread: threading.Thread | None = None
 
-    def count(self, rows: int) -> None:
-        """Note a commit, and how many rows the connection has changed so far."""
+    def count(self, rows: int, size: int) -> None:
+        """Note a commit of `size` bytes of payloads, and how many rows the connection has changed so far."""
         self._commits += 1
-        if rows - self._rows < _CHECKPOINT_ROWS and self._commits < _CHECKPOINT_COMMITS:
+        self._bytes += size
+        if (
+            rows - self._rows < _CHECKPOINT_ROWS
+            and self._bytes < _CHECKPOINT_BYTES
+            and self._commits < _CHECKPOINT_COMMITS
+        ):
             return
-        self._rows, self._commits = rows, 0
+        self._rows, self._commits, self._bytes = rows, 0, 0
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
             self._thread.start()

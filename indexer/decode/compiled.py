@@ -7,6 +7,7 @@ left in it, so that the object file runs without numba. What it does not underst
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,10 @@ from indexer.decode.kernel import (
     BAD_PAYLOAD,
     DONE,
     EVENT_WIDTH,
+    FLAG_COUNTED,
+    FLAG_WIDTHS,
     HEADER_CHECKS,
+    HISTOGRAM_WIDTH,
     KEY_WIDTH,
     MINDSPORE,
     NEW_KEY,
@@ -32,8 +36,12 @@ from indexer.decode.kernel import (
     RESYNCED,
     ROOM,
     SPAN_WIDTH,
+    STATISTICS_WIDTH,
     STYLE_BARE,
     STYLE_BARE_DOUBLE,
+    STYLE_BUCKETS,
+    STYLE_GRID,
+    STYLE_HISTO,
     STYLE_MINDSPORE,
     STYLE_NAMED,
     STYLE_SIMPLE,
@@ -44,6 +52,9 @@ from indexer.decode.kernel import (
 HARDWARE_CRC = hardware_crc()
 _MAX_LENGTH = 2**31 - 1
 _DECLINED = -(2**62)
+_CROWDED = -(2**61)  # there is no room for the histograms of a record
+_EXACT = 2**53  # whole numbers up to here are floats
+_HISTOGRAM_BYTES = 20  # no histogram with a bucket is shorter
 _HIGH_BITS = -0x7F7F7F7F7F7F7F80
 
 _BYTES = types.CPointer(types.uint8)
@@ -287,31 +298,319 @@ def _tensor(buffer, at, stop):
 
 
 @_njit
-def _names_scalars(buffer, at, stop):
-    """Tell whether a SummaryMetadata names plugin scalars, without content; other fields ASCII and in order."""
+def _names(buffer, at, stop):
+    """Return which plugin a SummaryMetadata names, without content and its other fields ASCII and in order.
+
+    1: scalars, 2: histograms, 0: another, or anything unusual.
+    """
+    plugin = 0
     # 0a 09: plugin_data; 0a 07: plugin_name; then the name
-    if stop - at < 11 or _i64(buffer, at) != 0x6C616373070A090A or _i64(buffer, at + 3) != 0x7372616C61637307:
-        return False
-    at += 11
+    if stop - at < 11:
+        return 0
+    if _i64(buffer, at) == 0x6C616373070A090A and _i64(buffer, at + 3) == 0x7372616C61637307:
+        plugin = 1
+        at += 11
+    elif stop - at >= 14 and _i64(buffer, at) == 0x747369680A0A0C0A and _i64(buffer, at + 6) == 0x736D6172676F7473:
+        plugin = 2
+        at += 14
+    else:
+        return 0
     last = 0
     while at < stop:
         tag = int64(buffer[at])
         at += 1
         if tag <= last:
-            return False
+            return 0
         last = tag
         if tag == 0x12 or tag == 0x1A:  # display_name, summary_description
             first, end = _field(buffer, at, stop)
             if first < 0 or not _ascii(buffer, first, end):
-                return False
+                return 0
             at = end
         elif tag == 0x20:  # data_class
             if at >= stop or buffer[at] > 3:
-                return False
+                return 0
             at += 1
         else:
-            return False
-    return True
+            return 0
+    return plugin
+
+
+@_njit
+def _finite(value):
+    return value - value == 0.0
+
+
+@_njit
+def _deviation(count, total, squares):
+    """Return the standard deviation; NaN where floats do not hold it."""
+    variance = squares / count - (total / count) * (total / count)
+    if variance < 0.0:  # rounding
+        variance = 0.0
+    return math.sqrt(variance)
+
+
+@_njit
+def _sum_up(statistics, row, numbers, place, k, widths, low, high, total, lowest, highest, summed):
+    """Write the statistics of a histogram whose writer counts not, or counts what is not finite too; return the count.
+
+    low, high, total: the writer's, where `lowest`, `highest`, `summed` say that it gives them. The order of all
+    additions is that of the reference (indexer/plugins/histogram.py): the results are the same to the last bit.
+    """
+    count = 0.0
+    own_total = 0.0
+    squares = 0.0
+    left = math.inf
+    right = -math.inf
+    for i in range(k):
+        a = numbers[place + 3 * i]
+        b = numbers[place + 3 * i + 1]
+        n = numbers[place + 3 * i + 2]
+        if widths:
+            b = a + b
+        if n > 0.0:
+            middle = (a + b) / 2.0
+            if a < left:
+                left = a
+            if b > right:
+                right = b
+            count += n
+            own_total += n * middle
+            squares += n * middle * middle
+    deviation = math.nan
+    mean = math.nan
+    if count > 0.0:
+        deviation = _deviation(count, own_total, squares)
+    if count != 0.0:
+        mean = (total if summed else own_total) / count
+        if not lowest:
+            low = left
+        if not highest:
+            high = right
+    else:
+        low = math.nan
+        high = math.nan
+    statistics[row] = count
+    statistics[row + 1] = low
+    statistics[row + 2] = high
+    statistics[row + 3] = total if summed else math.nan
+    statistics[row + 4] = math.nan
+    statistics[row + 5] = mean
+    statistics[row + 6] = deviation
+    statistics[row + 7] = math.nan
+    return count
+
+
+@_njit
+def _histo(buffer, at, stop, most, statistics, row, numbers, place):
+    """Read a HistogramProto; return its buckets, 0 where anything is unusual."""
+    seen = 0
+    low = 0.0
+    high = 0.0
+    count = 0.0
+    total = 0.0
+    squares = 0.0
+    limits = int64(0)
+    limits_end = int64(0)
+    counts = int64(0)
+    counts_end = int64(0)
+    while at < stop:
+        tag = buffer[at]
+        at += 1
+        bit = 1 << (int64(tag) >> 3)
+        if seen & bit:
+            return int64(0)
+        seen |= bit
+        if tag == 0x32 or tag == 0x3A:  # bucket_limit, bucket
+            first, end = _field(buffer, at, stop)
+            if first < 0:
+                return int64(0)
+            at = end
+            if tag == 0x32:
+                limits = first
+                limits_end = end
+            else:
+                counts = first
+                counts_end = end
+            continue
+        if stop - at < 8:
+            return int64(0)
+        value = _f64(buffer, at)
+        at += 8
+        if not _finite(value):
+            return int64(0)
+        if tag == 0x09:
+            low = value
+        elif tag == 0x11:
+            high = value
+        elif tag == 0x19:
+            count = value
+        elif tag == 0x21:
+            total = value
+        elif tag == 0x29:
+            squares = value
+        else:
+            return int64(0)
+    size = limits_end - limits
+    k = size >> 3
+    if size & 7 or size != counts_end - counts or k == 0 or k > most:
+        return int64(0)
+    left = low
+    right = 0.0
+    for i in range(k):
+        right = _f64(buffer, limits + 8 * i)
+        numbers[place + 3 * i] = left
+        numbers[place + 3 * i + 1] = right
+        numbers[place + 3 * i + 2] = _f64(buffer, counts + 8 * i)
+        left = right
+    if not _finite(right):
+        return int64(0)
+    numbers[place + 3 * k - 2] = high
+    statistics[row + 7] = right if right != high else math.nan
+    statistics[row] = count
+    statistics[row + 3] = total
+    statistics[row + 4] = squares
+    statistics[row + 6] = _deviation(count, total, squares) if count > 0.0 else math.nan
+    if count != 0.0:
+        statistics[row + 1] = low
+        statistics[row + 2] = high
+        statistics[row + 5] = total / count
+    else:
+        statistics[row + 1] = math.nan
+        statistics[row + 2] = math.nan
+        statistics[row + 5] = math.nan
+    return k
+
+
+@_njit
+def _grid(buffer, at, stop, most, statistics, row, numbers, place):
+    """Read a 64-bit tensor of shape [k, 3] as a histogram; return its buckets, 0 where anything is unusual."""
+    dtype = 0
+    k = int64(-1)
+    content = int64(-1)
+    size = int64(0)
+    while at < stop:
+        tag = buffer[at]
+        at += 1
+        if tag == 0x08:  # dtype
+            if dtype or at >= stop or buffer[at] != 2:
+                return int64(0)
+            dtype = 2
+            at += 1
+            continue
+        first, end = _field(buffer, at, stop)
+        if first < 0:
+            return int64(0)
+        at = end
+        if tag == 0x12:  # tensor_shape: two dimensions of nothing but a size
+            if k >= 0 or end - first < 8 or buffer[first] != 0x12 or buffer[first + 2] != 0x08:
+                return int64(0)
+            second = first + 2 + int64(buffer[first + 1])
+            if end - second != 4:
+                return int64(0)
+            k, last = _varint(buffer, first + 3, second, 4)
+            if last != second:
+                return int64(0)
+            if _u32(buffer, second) != 0x03080212:  # 12 02: a dimension, 08 03: of size 3
+                return int64(0)
+        elif tag == 0x22 or tag == 0x32:  # tensor_content, double_val
+            if content >= 0:
+                return int64(0)
+            content = first
+            size = end - first
+        else:
+            return int64(0)
+    if dtype == 0 or k < 1 or k > most or size != 24 * k:
+        return int64(0)
+    for i in range(3 * k):
+        numbers[place + i] = _f64(buffer, content + 8 * i)
+    _sum_up(statistics, row, numbers, place, k, False, 0.0, 0.0, 0.0, False, False, False)
+    return k
+
+
+@_njit
+def _buckets(buffer, at, stop, most, histograms, mark, statistics, row, numbers, place):
+    """Read a histogram of MindSpore; return its buckets, 0 where anything is unusual."""
+    seen = 0
+    low = 0.0
+    high = 0.0
+    total = 0.0
+    recorded = int64(0)
+    outside = 0.0
+    k = int64(0)
+    for i in range(3):
+        histograms[mark + 4 + i] = 0
+    while at < stop:
+        tag = buffer[at]
+        at += 1
+        if tag == 0x0A:  # a bucket
+            first, end = _field(buffer, at, stop)
+            if first < 0 or k == most:
+                return int64(0)
+            at = end
+            found = 0
+            while first < end:
+                inner = buffer[first]
+                first += 1
+                which = int64(inner) >> 3
+                if found & (1 << which):
+                    return int64(0)
+                found |= 1 << which
+                if inner == 0x09 or inner == 0x11:  # left, width
+                    if end - first < 8:
+                        return int64(0)
+                    numbers[place + 3 * k + which - 1] = _f64(buffer, first)
+                    first += 8
+                elif inner == 0x18:  # count
+                    count, first = _varint(buffer, first, end, 10)
+                    if first < 0 or count < 0 or count > _EXACT:
+                        return int64(0)
+                    numbers[place + 3 * k + 2] = float(count)
+                else:
+                    return int64(0)
+            if found != 0b1110:  # all of them are required
+                return int64(0)
+            k += 1
+            continue
+        which = int64(tag) >> 3
+        if seen & (1 << which):
+            return int64(0)
+        seen |= 1 << which
+        if tag == 0x10 or tag == 0x18 or tag == 0x20 or tag == 0x40:
+            count, at = _varint(buffer, at, stop, 10)
+            if at < 0 or count < 0 or count > _EXACT:
+                return int64(0)
+            if tag == 0x40:
+                recorded = count
+            else:
+                histograms[mark + 2 + which] = count
+                outside += float(count)
+            continue
+        if stop - at < 8:
+            return int64(0)
+        value = _f64(buffer, at)
+        at += 8
+        if not _finite(value):
+            return int64(0)
+        if tag == 0x29:
+            high = value
+        elif tag == 0x31:
+            low = value
+        elif tag == 0x39:
+            total = value
+        else:
+            return int64(0)
+    if k == 0:
+        return int64(0)
+    histograms[mark + 3] = FLAG_WIDTHS | (((seen >> 2) & 7) * FLAG_COUNTED)
+    count = _sum_up(
+        statistics, row, numbers, place, k, True, low, high, total,
+        (seen & (1 << 6)) != 0, (seen & (1 << 5)) != 0, (seen & (1 << 7)) != 0,
+    )  # fmt: skip
+    whole = count + outside
+    if whole > _EXACT or ((seen & (1 << 8)) != 0 and float(recorded) != whole):
+        return int64(0)
+    return k
 
 
 @_njit
@@ -395,15 +694,19 @@ def _event(events, state, kind, span, a, b, records):
 def _values(
     buffer, at, stop, span, job, mindspore, step, wall_time, insert,
     state, key_column, step_column, wall_column, value_column, slots, keys, names, events,
+    histograms, statistics, numbers_column,
 ):  # fmt: skip
     """Append the values of a summary `buffer[at:stop]` to the columns.
 
     Returns how many there are, negated minus one where a key is new (and `insert` is not set); the caller makes it
-    count. Returns the smallest int64 where anything is unusual.
+    count. Returns _DECLINED where anything is unusual, _CROWDED where there is no room for histograms.
     """
     declined = int64(_DECLINED)
     count = int64(0)
     fresh = False
+    size = stop - at
+    state[23] = state[18]
+    state[24] = state[19]
     while at < stop:
         if buffer[at] != 0x0A:
             return declined
@@ -416,7 +719,11 @@ def _values(
         meta_first = int64(-1)
         meta_end = int64(-1)
         numbers = 0
+        plugin = 0  # that metadata names
         dtype = int64(0)  # of a tensor
+        field = 0  # of a histogram
+        histogram = int64(-1)
+        histogram_end = int64(-1)
         value = 0.0
         while first < end:
             tag = buffer[first]
@@ -437,6 +744,13 @@ def _values(
                     return declined
                 tag_first = inner
                 tag_end = inner_end
+            elif tag == (0x4A if mindspore else 0x2A):  # histogram, histo
+                if numbers:
+                    return declined
+                numbers = 1
+                field = 9 if mindspore else 5
+                histogram = inner
+                histogram_end = inner_end
             elif mindspore:
                 return declined
             elif tag == 0x42:  # tensor
@@ -445,9 +759,12 @@ def _values(
                 numbers = 1
                 value, dtype = _tensor(buffer, inner, inner_end)
                 if not dtype:
-                    return declined
+                    field = 8
+                    histogram = inner
+                    histogram_end = inner_end
             elif tag == 0x4A:  # metadata
-                if meta_first >= 0 or not _names_scalars(buffer, inner, inner_end):
+                plugin = _names(buffer, inner, inner_end)
+                if meta_first >= 0 or not plugin:
                     return declined
                 meta_first = inner
                 meta_end = inner_end
@@ -455,7 +772,38 @@ def _values(
                 return declined
         if tag_first < 0 or numbers == 0:
             return declined
-        if mindspore:
+        if (field == 8) != (plugin == 2) or (field == 5 and plugin):
+            return declined
+        if field:
+            state[25] = state[18] + size // _HISTOGRAM_BYTES + 1
+            state[26] = state[19] + 3 * (size >> 4) + 3  # no bucket takes less than 16 bytes
+            if state[25] > state[20] or state[26] > state[21]:
+                return int64(_CROWDED)
+            value = math.nan
+            mark = state[23] * HISTOGRAM_WIDTH
+            line = state[23] * STATISTICS_WIDTH
+            place = state[24]
+            most = state[22]
+            histograms[mark] = state[2] + count
+            histograms[mark + 1] = place
+            histograms[mark + 3] = 0
+            if field == 9:
+                style = STYLE_BUCKETS
+                k = _buckets(
+                    buffer, histogram, histogram_end, most, histograms, mark, statistics, line, numbers_column, place
+                )
+            elif field == 5:
+                style = STYLE_HISTO
+                k = _histo(buffer, histogram, histogram_end, most, statistics, line, numbers_column, place)
+            else:
+                style = STYLE_GRID
+                k = _grid(buffer, histogram, histogram_end, most, statistics, line, numbers_column, place)
+            if k == 0:
+                return declined
+            histograms[mark + 2] = k
+            state[23] += 1
+            state[24] += 3 * k
+        elif mindspore:
             style = STYLE_MINDSPORE
         elif meta_first >= 0:
             style = STYLE_NAMED
@@ -495,7 +843,7 @@ def _values(
 
 def _walk(
     buffer, spans, clocks, state, key_column, step_column, wall_column, value_column,
-    slots, keys, names, events, tables, checks,
+    slots, keys, names, events, tables, checks, histograms, statistics, numbers,
 ):  # fmt: skip
     """Walk spans from where `state` stands. Returns DONE, or ROOM where an array must grow first.
 
@@ -594,7 +942,10 @@ def _walk(
                 count = _values(
                     buffer, summary, summary_end, span, job, mindspore, step, wall_time, inserting,
                     state, key_column, step_column, wall_column, value_column, slots, keys, names, events,
+                    histograms, statistics, numbers,
                 )  # fmt: skip
+                if count == _CROWDED:
+                    break
                 if count < 0 and count > _DECLINED:
                     fresh = -1 - count
                     state[15] = state[4] + fresh
@@ -606,12 +957,15 @@ def _walk(
                     count = -1 - _values(
                         buffer, summary, summary_end, span, job, mindspore, step, wall_time, inserting,
                         state, key_column, step_column, wall_column, value_column, slots, keys, names, events,
+                        histograms, statistics, numbers,
                     )  # fmt: skip
             at = end + 4
             if count < 0:
                 _event(events, state, RECORD, span, end + 4 - (size + 16), size, records)
                 continue
             state[2] += count
+            state[18] = state[23]
+            state[19] = state[24]
             records += 1
             if wall_time < clock and wall_time - wall_time == 0.0:
                 clock = wall_time
@@ -627,7 +981,7 @@ def _walk(
 
 SIGNATURE = types.int64(
     _BYTES, _INT64, _FLOAT64, _INT64, _INT32, _INT64, _FLOAT64, _FLOAT64,
-    _INT32, _INT64, _BYTES, _INT64, _TABLES, _TABLES,
+    _INT32, _INT64, _BYTES, _INT64, _TABLES, _TABLES, _INT64, _FLOAT64, _FLOAT64,
 )  # fmt: skip
 
 

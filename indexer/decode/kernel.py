@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.decode import frames
+from indexer.types import MAX_BLOB_BYTES
 
 Walk: TypeAlias = Callable[..., int]
 """The compiled function; its arguments are addresses, in the order of `Walker.walk`."""
@@ -45,6 +46,17 @@ STYLE_NAMED = 1  # metadata names plugin scalars
 STYLE_BARE = 2  # a 32-bit tensor without metadata
 STYLE_MINDSPORE = 3
 STYLE_BARE_DOUBLE = 4  # a 64-bit tensor without metadata
+STYLE_HISTO = 5  # a HistogramProto without metadata
+STYLE_GRID = 6  # a 64-bit tensor of shape [k, 3]; metadata names plugin histograms
+STYLE_BUCKETS = 7  # MindSpore's histogram
+
+# Columns of `histograms`: point, first of its numbers, buckets, flags, then NaN, +infinity and -infinity counted.
+HISTOGRAM_WIDTH = 7
+FLAG_WIDTHS = 1  # the second column holds widths
+FLAG_COUNTED = 2  # 2, 4, 8: the writer counted NaN, +infinity, -infinity
+# Columns of `statistics`: count, min, max, sum, sum of squares, mean, deviation, the last bucket's limit where it is
+# another than the maximum; NaN stands for none. `numbers`: (left, right or width, count) a bucket.
+STATISTICS_WIDTH = 8
 
 # Columns of `events`: kind, span, a, b, points before it, records of the span before it that needed no event.
 EVENT_WIDTH = 6
@@ -57,12 +69,16 @@ WHOLE = 5  # nor is anything of this span
 
 # `state`: span, CRC by instruction (0 or 1), points, events, keys, name bytes; the room for points, events, keys and
 # name bytes; slot mask, rehash wanted (0 or 1), max_record_bytes, spans; then for how many points, keys, name bytes
-# and events (these: of one record) there must be room.
-STATE_WIDTH = 18
+# and events (these: of one record) there must be room. From 18 on: histograms and their numbers, the room for these,
+# most buckets of one, histograms and numbers with those of this record, for how many of them there must be room.
+STATE_WIDTH = 27
 
 HEADER_CHECKS = 4096
 """Payload lengths whose header checksum is looked up instead of computed."""
 
+BUCKET_BYTES = 24
+_LEAST_HISTOGRAMS = 1024  # room for them, where there are any
+_LEAST_NUMBERS = 2**16
 _COMPILE_SECONDS = 120.0
 _DIGEST_BYTES = 32
 _LOCK = threading.Lock()
@@ -71,7 +87,7 @@ _LOCK = threading.Lock()
 class Walker:
     """The compiled function with what it keeps between calls: which tags it knows."""
 
-    def __init__(self, function: Walk, limit: int) -> None:
+    def __init__(self, function: Walk, limit: int, max_blob_bytes: int = MAX_BLOB_BYTES) -> None:
         self._function = function
         self._tables = np.ascontiguousarray(frames.crc_tables())
         self._checks = _header_checks()
@@ -82,10 +98,14 @@ class Walker:
         self._state = np.zeros(STATE_WIDTH, dtype=np.int64)
         self._state[1] = hardware_crc()
         self._state[12] = limit
+        self._state[22] = max_blob_bytes // BUCKET_BYTES
         self.key = np.empty(0, dtype=np.int32)
         self.step = np.empty(0, dtype=np.int64)
         self.wall_time = np.empty(0, dtype=np.float64)
         self.value = np.empty(0, dtype=np.float64)
+        self.histograms = np.empty((0, HISTOGRAM_WIDTH), dtype=np.int64)
+        self.statistics = np.empty((0, STATISTICS_WIDTH), dtype=np.float64)
+        self.numbers = np.empty(0, dtype=np.float64)
 
     def keys_from(self, first: int) -> list[tuple[int, int, bytes]]:
         """Return job, style and tag of the keys from number `first` on."""
@@ -122,14 +142,19 @@ class Walker:
         self.wall_time = np.empty(room, dtype=np.float64)
         self.value = np.empty(room, dtype=np.float64)
         state = self._state
-        state[0] = state[2] = state[3] = 0
+        self.histograms = np.empty((0, HISTOGRAM_WIDTH), dtype=np.int64)  # most files have none
+        self.statistics = np.empty((0, STATISTICS_WIDTH), dtype=np.float64)
+        self.numbers = np.empty(0, dtype=np.float64)
+        state[0] = state[2] = state[3] = state[18] = state[19] = 0
         state[13] = len(spans)
         while True:
             state[6:11] = len(self.key), len(self._events), len(self._keys), len(self._names), len(self._slots) - 1
-            state[14:18] = 0
+            state[14:18] = state[25:27] = 0
+            state[20:22] = len(self.histograms), len(self.numbers)
             arrays: Sequence[npt.NDArray[Any]] = (
                 buffer, spans, clocks, state, self.key, self.step, self.wall_time, self.value,
                 self._slots, self._keys, self._names, self._events, self._tables, self._checks,
+                self.histograms, self.statistics, self.numbers,
             )  # fmt: skip
             status = self._function(*(array.ctypes.data for array in arrays))
             events = self._events[: state[3]].tolist()
@@ -139,9 +164,12 @@ class Walker:
             if status == DONE:
                 break
             self._grow(*state[14:18].tolist())
+            self._grow_histograms(*state[25:27].tolist())
         points = int(state[2])
         self.key, self.step = self.key[:points], self.step[:points]
         self.wall_time, self.value = self.wall_time[:points], self.value[:points]
+        self.histograms, self.statistics = self.histograms[: state[18]], self.statistics[: state[18]]
+        self.numbers = self.numbers[: state[19]]
 
     def _grow(self, points: int, keys: int, names: int, events: int) -> None:
         if points > len(self.key):
@@ -156,6 +184,13 @@ class Walker:
             self._names = _grown(self._names, names)
         if events > len(self._events):
             self._events = _grown(self._events, events)
+
+    def _grow_histograms(self, histograms: int, numbers: int) -> None:
+        if histograms > len(self.histograms):
+            least = max(histograms, _LEAST_HISTOGRAMS)
+            self.histograms, self.statistics = _grown(self.histograms, least), _grown(self.statistics, least)
+        if numbers > len(self.numbers):
+            self.numbers = _grown(self.numbers, max(numbers, _LEAST_NUMBERS))
 
 
 def ready() -> bool:
@@ -324,7 +359,7 @@ def _linked(content: bytes) -> Walk:
     address = engine.get_function_address(name.decode())
     if not address:
         raise RuntimeError("the compiled kernel lacks its function")
-    native = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 16)(address)
+    native = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 19)(address)
     result, error = ctypes.c_int64(), ctypes.c_void_p()
 
     def walk(*addresses: int) -> int:

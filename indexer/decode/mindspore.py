@@ -83,9 +83,9 @@ def read_lineage(payload: bytes | memoryview, _file_name: str = "") -> Event:
     return Event(event.wall_time, event.step, [Value(part, LINEAGE, LINEAGE, event, bytes(payload))], False)
 
 
-def plain(name: str) -> Value:
+def plain(name: str, kind: str = "scalar_value") -> Value:
     """Return a value like those the kernel reads, to name its series by."""
-    return Value(name, _PLUGINS["scalar_value"], "scalar_value", None)
+    return Value(name, _PLUGINS[kind], kind, None)
 
 
 def stands_for(value: Value) -> str:

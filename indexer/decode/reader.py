@@ -29,6 +29,7 @@ from indexer.types import (
     Decoded,
     ExplainRecord,
     Format,
+    Histograms,
     Series,
     SessionStart,
     ShardKind,
@@ -140,7 +141,9 @@ class Decoder:
             function = kernel.load()
             self._wants_kernel = function is not None
             if function is not None:
-                self._kernel = _Fast(self, kernel.Walker(function, self.max_record_bytes))
+                self._kernel = _Fast(
+                    self, kernel.Walker(function, self.max_record_bytes, self.collector.max_blob_bytes)
+                )
         return self._kernel if size >= self._least_bytes else None
 
     def span(self, view: memoryview, span: Span, slice_: Slice, points: Points) -> None:
@@ -236,10 +239,9 @@ class _Fast:
         self.walker = walker
         self._decoder = decoder
         self._series = array("i")  # number of each key
-        self._numeric = array("b")  # of each key: its values are numbers
+        self._holds = array("b")  # of each key: _NUMBERS, or what else its values are
         self._all_numeric = True
         self._alike: dict[tuple[int, bytes, bytes | None], Series] = {}  # what began a series of another job
-        self._double = array("b")  # of each key: its values are 64-bit floats
 
     def decode(self, view: memoryview, spans: Sequence[Span]) -> Decoded:
         """Decode as the pure path does."""
@@ -285,19 +287,20 @@ class _Fast:
         else:
             name = tag.decode()
             first = name not in tags.first
-            if style == kernel.STYLE_MINDSPORE:
-                number = decoder.resolve(job, tags, mindspore, mindspore.plain(name))
+            if style in _MINDSPORE_FIELDS:
+                number = decoder.resolve(job, tags, mindspore, mindspore.plain(name, _MINDSPORE_FIELDS[style]))
             else:
-                kind = "simple_value" if style == kernel.STYLE_SIMPLE else "tensor"
-                number = decoder.resolve(job, tags, tensorboard, tensorboard.plain(name, kind, metadata))
+                number = decoder.resolve(job, tags, tensorboard, tensorboard.plain(name, _FIELDS[style], metadata))
             if first and len(self._alike) < _ALIKE:
                 self._alike[style, tag, metadata] = decoder.series[number]
         self._series.append(number)
-        bare = style in (kernel.STYLE_BARE, kernel.STYLE_BARE_DOUBLE)
-        numeric = not bare or tensorboard.holds_numbers(decoder.series[number])
-        self._numeric.append(numeric)
-        self._double.append(style == kernel.STYLE_BARE_DOUBLE)
-        self._all_numeric = self._all_numeric and numeric
+        holds = _NUMBERS
+        if style in _HISTOGRAM_STYLES:
+            holds = _HISTOGRAMS
+        elif style in _BARE and not tensorboard.holds_numbers(decoder.series[number]):
+            holds = _BARE[style]
+        self._holds.append(holds)
+        self._all_numeric = self._all_numeric and holds == _NUMBERS
 
     def _note(
         self, view: memoryview, span: Span, slice_: Slice, kind: int, a: int, b: int, records: int, points: Points
@@ -330,20 +333,25 @@ class _Fast:
         not_numbers = np.zeros(len(key), dtype=np.bool_)
         payloads: list[Blob] = []  # of plain points in series that are none of numbers
         if not self._all_numeric:
-            not_numbers = np.frombuffer(self._numeric, np.int8)[key] == 0
-            for i in np.flatnonzero(not_numbers).tolist():
-                plugin, double = self._decoder.series[series[i]].plugin, bool(self._double[key[i]])
+            holds = np.frombuffer(self._holds, np.int8)[key]
+            not_numbers = holds != _NUMBERS
+            for i in np.flatnonzero(not_numbers & (holds != _HISTOGRAMS)).tolist():
+                plugin, double = self._decoder.series[series[i]].plugin, bool(holds[i] == _DOUBLE)
                 self._decoder.collector.number(payloads, i, plugin, float(value[i]), double=double)
             value[not_numbers] = np.nan
+        histograms = _columns(self.walker) if len(self.walker.histograms) else None
         if not plain_before:
-            return _normal(Decoded(series, step, wall_time, value, slices, points.lengths, not_numbers, payloads))
+            return _normal(
+                Decoded(series, step, wall_time, value, slices, points.lengths, not_numbers, payloads, histograms)
+            )
         other = np.array(plain_before) + np.arange(len(plain_before))
         plain = np.ones(len(key) + len(other), dtype=np.bool_)
         plain[other] = False
-        if payloads:
-            moved = np.flatnonzero(plain)
-            for blob in payloads:
-                blob.point = int(moved[blob.point])
+        moved = np.flatnonzero(plain) if payloads or histograms is not None else other
+        for blob in payloads:
+            blob.point = int(moved[blob.point])
+        if histograms is not None:
+            histograms.point = moved[histograms.point]
         for blob in points.payloads:
             blob.point = int(other[blob.point])
         payloads = sorted([*payloads, *points.payloads], key=lambda blob: (blob.point, blob.ordinal))
@@ -364,10 +372,41 @@ class _Fast:
                 points.lengths,
                 mix(not_numbers, points.not_number),
                 payloads,
+                histograms,
             )
         )
 
 
+def _columns(walker: kernel.Walker) -> Histograms:
+    """Return the histograms that the kernel read."""
+    found, statistics = walker.histograms, walker.statistics
+    flags = found[:, 3]
+    return Histograms(
+        point=found[:, 0],
+        first=found[:, 1],
+        buckets=found[:, 2],
+        widths=flags & kernel.FLAG_WIDTHS != 0,
+        statistics=statistics[:, :7],
+        last_limit=statistics[:, 7],
+        outside=found[:, 4:],
+        counted=flags[:, None] // kernel.FLAG_COUNTED >> np.arange(3) & 1 != 0,
+        numbers=walker.numbers,
+    )
+
+
+# What the values of a key are.
+_NUMBERS, _FLOAT, _DOUBLE, _HISTOGRAMS = range(4)  # _FLOAT, _DOUBLE: tensors of one, in a series of none
+_BARE = {kernel.STYLE_BARE: _FLOAT, kernel.STYLE_BARE_DOUBLE: _DOUBLE}
+_HISTOGRAM_STYLES = frozenset({kernel.STYLE_HISTO, kernel.STYLE_GRID, kernel.STYLE_BUCKETS})
+_MINDSPORE_FIELDS = {kernel.STYLE_MINDSPORE: "scalar_value", kernel.STYLE_BUCKETS: "histogram"}
+_FIELDS = {
+    kernel.STYLE_SIMPLE: "simple_value",
+    kernel.STYLE_NAMED: "tensor",
+    kernel.STYLE_BARE: "tensor",
+    kernel.STYLE_BARE_DOUBLE: "tensor",
+    kernel.STYLE_HISTO: "histo",
+    kernel.STYLE_GRID: "tensor",
+}
 _ALIKE = 10_000  # beginnings of series that are remembered
 _FORGOTTEN = Series(-1, "", "", DataClass.UNKNOWN)
 _LEAST_BYTES = 8 * 1024  # fewer are decoded before the kernel is called

@@ -55,7 +55,8 @@ class Prepared:
     @property
     def packs(self) -> list[bulk.Packed]:
         """All rows that are inserted as they are."""
-        return [packed for packed in (self.points, self.buckets, self.segments) if packed is not None]
+        tables = [] if self.payloads is None else self.payloads.tables
+        return [packed for packed in (self.points, self.buckets, self.segments, *tables) if packed is not None]
 
     @property
     def decides(self) -> bool:
@@ -170,7 +171,7 @@ class Loader:
                 if number in self.tags:
                     self.tags[number].max_length = max(self.tags[number].max_length, length)
         sizes = [(part.shard.id, part.points) for part in batch.parts]
-        prepared.payloads = payloads.pack(batch.pieces, arranged.rows, tags, sizes)
+        prepared.payloads = payloads.pack(self.database.dialect, batch.pieces, arranged.rows, tags, sizes)
         batch.pieces.clear()
         self._pack(prepared, arranged, tags)
         return prepared

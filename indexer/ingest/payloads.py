@@ -7,17 +7,19 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import sha256
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from indexer.db import blobs, facts
+from indexer.db import blobs, bulk, facts
 from indexer.db.connection import Connection
 from indexer.ingest.logdir import load_order
 from indexer.ingest.sequence import TagState
-from indexer.types import Blob, Decoded, Rows
+from indexer.plugins import histogram
+from indexer.types import Blob, Decoded, Histograms, Rows
 
 BATCH_BYTES = 16 * 2**20
 """Payloads of this size end a batch, so that memory is bounded whatever they are."""
@@ -33,7 +35,11 @@ Piece = tuple[Decoded, int, int]
 
 def size(decoded: Decoded, first: int, last: int) -> int:
     """Return the bytes in memory that the payloads of points first to last take."""
-    return sum(_taken(blob) for blob in _between(decoded, first, last))
+    taken = sum(_taken(blob) for blob in _between(decoded, first, last))
+    if decoded.histograms is not None:
+        found = decoded.histograms.between(first, last)
+        taken += int(found.buckets.sum()) * histogram.BUCKET_BYTES + len(found) * _OVERHEAD_BYTES
+    return taken
 
 
 def _taken(blob: Blob) -> int:
@@ -82,36 +88,71 @@ class Packed:
     """Payloads of a batch as rows."""
 
     blobs: list[tuple[Any, ...]] = field(default_factory=list)
+    histograms: Sequence[list[Any]] = ()  # columns for blobs.add_histograms
     more: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)  # of kinds' own tables
+    tables: list[bulk.Packed] = field(default_factory=list)  # likewise, many rows
     counts: list[tuple[Any, ...]] = field(default_factory=list)
     said: list[facts.Said] = field(default_factory=list)  # of their jobs, in load order
 
 
 def pack(
-    pieces: Sequence[Piece], rows: Rows, tags: Sequence[TagState], shards: Sequence[tuple[int, int]]
+    dialect: str, pieces: Sequence[Piece], rows: Rows, tags: Sequence[TagState], shards: Sequence[tuple[int, int]]
 ) -> Packed | None:
     """Return the payloads of a batch for `store`, None where it has none.
 
     rows: its points, numbered and sorted.  tags: those of its points.  shards: id and number of points, in load order.
     """
-    found = list(_of(pieces))
-    if not found:
+    found, many = list(_of(pieces)), _histograms(pieces)
+    index = np.concatenate([np.array([at for at, _ in found], np.int64), *(points for points, _ in many)])
+    if not len(index):
         return None
     series = np.concatenate([decoded.series[first:last] for decoded, first, last in pieces])
     steps = np.concatenate([decoded.step[first:last] for decoded, first, last in pieces])
     tag_ids = {tag.number: tag.id for tag in tags}
-    own = np.unique(series[[index for index, _ in found]])
+    own = np.unique(series[index])
     at = np.flatnonzero(np.isin(series, own))
     ids = np.zeros(int(own[-1]) + 1, np.int64)
     ids[own] = [tag_ids[number] for number in own.tolist()]
     numbers = sequence(ids[series[at]], steps[at], rows, ids[own])
-    places = np.searchsorted(at, [index for index, _ in found])
+    keys = _Keys(ids[series[index]], steps[index], numbers[np.searchsorted(at, index)])
+    packed = Packed()
+    counts = _pack_blobs(packed, keys.part(0, len(found)), found, shards, pieces)
+    if many:
+        _pack_histograms(packed, dialect, keys.part(len(found), len(index)), [columns for _, columns in many], counts)
+    packed.counts = [(*key, *count) for key, count in sorted(counts.items())]
+    return packed
+
+
+@dataclass(slots=True)
+class _Keys:
+    """Keys of points, shape (n,)."""
+
+    tag_id: npt.NDArray[np.int64]
+    step: npt.NDArray[np.int64]
+    seq: npt.NDArray[np.int32]
+
+    def part(self, start: int, stop: int) -> _Keys:
+        return _Keys(self.tag_id[start:stop], self.step[start:stop], self.seq[start:stop])
+
+    def lists(self) -> Iterator[tuple[int, int, int]]:
+        return zip(self.tag_id.tolist(), self.step.tolist(), self.seq.tolist(), strict=True)
+
+
+_Counts = dict[tuple[int, str], list[int]]
+"""By tag and kind: payloads, errors, bytes."""
+
+
+def _pack_blobs(
+    packed: Packed,
+    keys: _Keys,
+    found: Sequence[tuple[int, Blob]],
+    shards: Sequence[tuple[int, int]],
+    pieces: Sequence[Piece],
+) -> _Counts:
     ends = np.cumsum([points for _, points in shards])
     shard_of = np.searchsorted(ends, [index for index, _ in found], side="right").tolist()
-    packed = Packed()
-    counts: dict[tuple[int, str], list[int]] = {}
-    for (index, blob), place, shard in zip(found, places.tolist(), shard_of, strict=True):
-        key = (int(ids[series[index]]), int(steps[index]), int(numbers[place]))
+    counts: _Counts = {}
+    for (index, blob), key, shard in zip(found, keys.lists(), shard_of, strict=True):
         packed.blobs.append(_row(key, blob, shards[shard][0]))
         if blob.says and isinstance(blob.facts, str):
             packed.said.append(facts.Said(blob.kind, shards[shard][0], blob.at, _clock(pieces, index), blob.facts))
@@ -121,8 +162,58 @@ def pack(
         count[0] += 1
         count[1] += blob.error is not None
         count[2] += blob.length
-    packed.counts = [(*key, *count) for key, count in sorted(counts.items())]
-    return packed
+    return counts
+
+
+def _histograms(pieces: Sequence[Piece]) -> list[tuple[npt.NDArray[np.int64], Histograms]]:
+    """Return the histograms of each piece that has any, with the indices of their points in the batch."""
+    start, many = 0, []
+    for decoded, first, last in pieces:
+        found = None if decoded.histograms is None else decoded.histograms.between(first, last)
+        if found is not None and len(found):
+            many.append((found.point + (start - first), found))
+        start += last - first
+    return many
+
+
+def _pack_histograms(packed: Packed, dialect: str, keys: _Keys, many: Sequence[Histograms], counts: _Counts) -> None:
+    """Pack histograms that came as columns, sorted by their keys: the tables' indexes grow at their ends."""
+    order = np.lexsort((keys.seq, keys.step, keys.tag_id))
+    keys = _Keys(keys.tag_id[order], keys.step[order], keys.seq[order])
+    unordered = [payload for found in many for payload in histogram.data_of(found)]
+    facts = [text for found in many for text in histogram.facts_of(found)]
+    at = order.tolist()
+    data = [unordered[i] for i in at]  # no view: the garbage collector need not look at bytes
+    packed.histograms = (
+        keys.tag_id.tolist(),
+        keys.step.tolist(),
+        keys.seq.tolist(),
+        [_json((len(payload) // histogram.BUCKET_BYTES, 3)) for payload in data],
+        [len(payload) for payload in data],
+        [sha256(payload).digest() for payload in data],
+        [facts[i] for i in at],
+        data,
+    )
+    columns = {name: np.concatenate([getattr(found, name) for found in many])[order] for name in _OF_TABLE}
+    buckets = columns["buckets"]
+    for widths in (False, True):  # each format counts other things
+        chosen = columns["widths"] == widths
+        if chosen.any():
+            table, nulls = histogram.table_of(*(columns[name][chosen] for name in _OF_TABLE[1:]))
+            key_columns = {
+                "tag_id": keys.tag_id[chosen].astype(np.int32),
+                "step": keys.step[chosen],
+                "seq": keys.seq[chosen],
+            }
+            packed.tables.append(bulk.pack(dialect, "histogram_stats", key_columns | table, nulls))
+    tag_ids, of, number = np.unique(keys.tag_id, return_inverse=True, return_counts=True)
+    for tag, count, total in zip(tag_ids.tolist(), number.tolist(), np.bincount(of, buckets).tolist(), strict=True):
+        sums = counts.setdefault((tag, "histogram"), [0, 0, 0])
+        sums[0] += count
+        sums[2] += int(total) * histogram.BUCKET_BYTES
+
+
+_OF_TABLE = ("widths", "buckets", "statistics", "outside", "counted")
 
 
 def _clock(pieces: Sequence[Piece], index: int) -> float | None:
@@ -136,8 +227,9 @@ def _clock(pieces: Sequence[Piece], index: int) -> float | None:
 
 
 def store(conn: Connection, packed: Packed) -> None:
-    """Write payloads, in the transaction of their points."""
+    """Write payloads, in the transaction of their points; `tables` are inserted as these are."""
     blobs.add(conn, packed.blobs)
+    blobs.add_histograms(conn, packed.histograms)
     for table, rows in packed.more.items():
         blobs.add_rows(conn, table, rows)
     blobs.count(conn, packed.counts)

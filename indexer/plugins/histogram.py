@@ -6,16 +6,19 @@ whole numbers in both, and as floats exact up to 2^53.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from indexer.payload import Array, Buckets, Example, Kind, Option, Options, Stored, Table, shown
-from indexer.types import Blob
+from indexer.types import Blob, Histograms
 
 MAX_BINS = 1_000
 _ROW = struct.Struct("<3d")
+BUCKET_BYTES = _ROW.size
 _EDGES, _WIDTHS = "left,right,count", "left,width,count"
 _COLUMNS = (
     "buckets",
@@ -117,6 +120,80 @@ def _known(x: float | None) -> float | None:
 def _plain(x: float) -> float | str:
     """Return a number as strict JSON holds it."""
     return x if math.isfinite(x) else str(x)
+
+
+# Many at once: what the compiled path read ----------------------------------------------------------------------------
+def data_of(found: Histograms) -> list[bytes]:
+    """Return the payload of each."""
+    starts = (found.first * 8).tolist()
+    ends = (found.first * 8 + found.buckets * BUCKET_BYTES).tolist()
+    if not starts:
+        return []
+    whole = found.numbers[starts[0] // 8 : ends[-1] // 8].tobytes()
+    return [whole[start - starts[0] : end - starts[0]] for start, end in zip(starts, ends, strict=True)]
+
+
+def facts_of(found: Histograms) -> list[str]:
+    """Return what is stored as `facts` of each, as JSON."""
+    plain = {True: json.dumps({"columns": _WIDTHS}), False: json.dumps({"columns": _EDGES})}
+    limits = dict[float, str]()  # writers use the same limits again and again
+    facts = []
+    for widths, limit in zip(found.widths.tolist(), found.last_limit.tolist(), strict=True):
+        if limit != limit:  # it is the maximum
+            facts.append(plain[widths])
+        else:
+            if limit not in limits:
+                limits[limit] = json.dumps({"columns": _EDGES, "last_limit": limit})
+            facts.append(limits[limit])
+    return facts
+
+
+def table_of(buckets: Any, statistics: Any, outside: Any, counted: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return columns of the table, and which of them are NULL where, as columns of `Histograms`; NaN is NULL too.
+
+    A column that is NULL throughout is left out.
+    """
+    table = {"buckets": buckets.astype("i4")} | dict(zip(_COLUMNS[1:8], statistics.T, strict=True))
+    nulls = {}
+    for name, count, known in zip(_COLUMNS[8:], outside.T, counted.T, strict=True):
+        if known.any():
+            table[name] = count
+            if not known.all():
+                nulls[name] = ~known
+    return table, nulls
+
+
+def rows_of(found: Histograms) -> list[tuple[Any, ...]]:
+    """Return the values of _COLUMNS of each."""
+    outside = [
+        [count if known else None for count, known in zip(*row, strict=True)]
+        for row in zip(found.outside.tolist(), found.counted.tolist(), strict=True)
+    ]
+    statistics = found.statistics.tolist()
+    return [
+        (k, *map(_known, numbers), *counts)
+        for k, numbers, counts in zip(found.buckets.tolist(), statistics, outside, strict=True)
+    ]
+
+
+def blobs_of(found: Histograms) -> list[Blob]:
+    """Return the blobs that `decode` makes of the same values, with the numbers of their points."""
+    return [
+        Blob(
+            "histogram",
+            data,
+            dtype="float64",
+            shape=(row[0], 3),
+            facts=json.loads(facts),
+            rows={"histogram_stats": [row]},
+            point=point,
+            length=len(data),
+            digest=hashlib.sha256(data).digest(),
+        )
+        for data, facts, row, point in zip(
+            data_of(found), facts_of(found), rows_of(found), found.point.tolist(), strict=True
+        )
+    ]
 
 
 # Showing --------------------------------------------------------------------------------------------------------------

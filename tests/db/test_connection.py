@@ -89,15 +89,19 @@ def test_a_connection_lost_between_transactions_is_made_again(database: Database
     killer.dispose()
 
 
-def test_commits_reach_the_file_while_the_writer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After some commits the database file alone holds them, without the writer having copied anything."""
-    monkeypatch.setattr(connection, "_CHECKPOINT_COMMITS", 2)
+@pytest.mark.parametrize("limit", ["_CHECKPOINT_COMMITS", "_CHECKPOINT_BYTES"])
+def test_commits_reach_the_file_while_the_writer_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """After some commits, or bytes of payloads, the file alone holds them; the writer has copied nothing."""
+    monkeypatch.setattr(connection, limit, 2)
     path = tmp_path / "x.db"
     database = Database(f"sqlite:///{path}")
     with transaction(database) as conn:
         conn.execute("CREATE TABLE t (x)")
     with transaction(database) as conn:
         conn.execute("INSERT INTO t VALUES (1)")
+        conn.bytes_written += 2
 
     def copied() -> bool:
         alone = shutil.copy(path, tmp_path / "alone.db")

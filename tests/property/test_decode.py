@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from indexer.types import Decoded, Format, ShardKind, Span
+from indexer.types import Blob, Decoded, Format, ShardKind, Span
 from tests.support import records
-from tests.support.decoders import PATHS, Tail, decoder
+from tests.support.decoders import PATHS, Tail, decoder, payloads_of
 from tests.support.records import bytes_field, double_field, float_field, frame, varint, varint_field
 
 NAMES = st.sampled_from([b"loss", b"lr", b"a/b", b"", b"nul\0", "λ/📈".encode(), b"x" * 40, b"\xff", b"\xed\xa0\x80"])
@@ -70,19 +70,96 @@ TENSORS = _mixed(
 )
 METADATA = _mixed(
     [
-        st.one_of(st.just(b"scalars"), PLUGINS).map(lambda plugin: bytes_field(1, bytes_field(1, plugin))),
+        st.one_of(st.sampled_from([b"scalars", b"scalars", b"histograms"]), PLUGINS).map(
+            lambda plugin: bytes_field(1, bytes_field(1, plugin))
+        ),
         st.sampled_from([b"", bytes_field(2, b"name"), bytes_field(3, b"text"), bytes_field(3, b"\xc3\xa4\xc3\xb6"),
                          bytes_field(2, b"long enough to loop") + bytes_field(3, b"\xff")]),
         st.sampled_from([b"", varint_field(4, 1), varint_field(4, 3), varint_field(4, 9)]),
     ],
     ODD_FIELDS,
 )  # fmt: skip
+EDGES = st.one_of(*[st.sampled_from([-1.5, -0.0, 0.0, 0.1, 2.0, 1e308])] * 3, st.floats())
+COUNTS = st.one_of(*[st.sampled_from([0.0, 1.0, 2.5, 7.0])] * 3, st.floats())
+HOW_MANY = st.sampled_from([*[0, 1, 2, 3, 300] * 5, 2**53, 2**53 + 1, 2**63, 2**64 - 1])  # the last are negative
+
+
+def _doubles(numbers: list[float]) -> bytes:
+    return struct.pack(f"<{len(numbers)}d", *numbers)
+
+
+def _given(number: int, values: st.SearchStrategy[float]) -> st.SearchStrategy[bytes]:
+    return st.one_of(st.just(b""), *[values.map(lambda value: double_field(number, value))] * 3)
+
+
+def _histo(rows: list[tuple[float, float]], more: int) -> bytes:
+    """Return limits and counts; `more`: of one of them there is one too many, or a byte."""
+    limits, counts = _doubles([limit for limit, _ in rows]), _doubles([count for _, count in rows])
+    return bytes_field(6, limits + bytes(max(0, more))) + bytes_field(7, counts + bytes(max(0, -more)))
+
+
+ROWS = st.lists(st.tuples(EDGES, COUNTS), max_size=4)
+HISTOS = _mixed(
+    [
+        _given(1, EDGES), _given(2, EDGES), _given(3, COUNTS), _given(4, EDGES), _given(5, COUNTS),
+        st.builds(_histo, ROWS, st.sampled_from([0] * 6 + [8, -8, 3])),
+    ],
+    ODD_FIELDS,
+)  # fmt: skip
+DIMENSIONS = st.lists(st.sampled_from([0, 1, 2, 3, 3, 3, 200]), max_size=3)
+GRIDS = st.builds(
+    lambda dtype, sizes, more, rows, field, odd: b"".join(
+        [
+            varint_field(1, dtype),
+            bytes_field(2, b"".join(bytes_field(2, varint_field(1, size)) for size in [*sizes, *more])),
+            bytes_field(field, _doubles([number for row in rows for number in row])),
+            odd,
+        ]
+    ),
+    st.sampled_from([2, 2, 2, 1]),
+    st.one_of(st.just([2, 3]), st.just([2, 3]), DIMENSIONS),
+    st.sampled_from([[], [], [], [1]]),
+    st.one_of(*[st.lists(st.tuples(EDGES, EDGES, COUNTS), min_size=2, max_size=2)] * 2,
+              st.lists(st.tuples(EDGES, EDGES, COUNTS), max_size=3)),
+    st.sampled_from([4, 6, 5]),
+    st.one_of(st.just(b""), st.just(b""), ODD_FIELDS),
+)  # fmt: skip
+BUCKETS = st.one_of(
+    *[
+        st.tuples(EDGES, EDGES, HOW_MANY).map(
+            lambda row: double_field(1, row[0]) + double_field(2, row[1]) + varint_field(3, row[2])
+        )
+    ]
+    * 4,
+    _joined(
+        st.one_of(EDGES.map(lambda x: double_field(1, x)), EDGES.map(lambda x: double_field(2, x)),
+                  HOW_MANY.map(lambda n: varint_field(3, n)), ODD_FIELDS), 4,
+    ),
+)  # fmt: skip
+MS_HISTOGRAMS = _mixed(
+    [
+        st.lists(BUCKETS, max_size=3).map(lambda buckets: b"".join(bytes_field(1, bucket) for bucket in buckets)),
+        HOW_MANY.map(lambda n: varint_field(2, n)),
+        st.one_of(st.just(b""), HOW_MANY.map(lambda n: varint_field(3, n))),
+        st.one_of(st.just(b""), HOW_MANY.map(lambda n: varint_field(4, n))),
+        _given(5, EDGES), _given(6, EDGES), _given(7, EDGES),
+        st.one_of(*[st.just(b"")] * 3, st.integers(0, 6).map(lambda n: varint_field(8, n))),
+    ],
+    ODD_FIELDS,
+)  # fmt: skip
+USUAL = st.builds(
+    records.ms_buckets,
+    st.lists(st.tuples(EDGES, EDGES, st.integers(0, 300)), min_size=1, max_size=4),
+    nan_count=st.integers(0, 3),
+)
 TB_VALUES = _mixed(
     [
         NAMES.map(lambda name: bytes_field(1, name)),
         st.one_of(
             FLOATS.map(lambda v: float_field(2, v)),
             TENSORS.map(lambda t: bytes_field(8, t)),
+            HISTOS.map(lambda histo: bytes_field(5, histo)),
+            GRIDS.map(lambda grid: bytes_field(8, grid)),
             st.sampled_from([b"", bytes_field(4, varint_field(1, 3)), bytes_field(5, b""), bytes_field(6, b"")]),
         ),
         st.one_of(st.just(b""), METADATA.map(lambda m: bytes_field(9, m))),
@@ -94,6 +171,7 @@ MS_VALUES = _mixed(
         NAMES.map(lambda name: bytes_field(1, name)),
         st.one_of(
             FLOATS.map(lambda v: float_field(3, v)),
+            MS_HISTOGRAMS.map(lambda histogram: bytes_field(9, histogram)),
             st.sampled_from(
                 [b"", bytes_field(8, varint_field(2, 11)), bytes_field(9, b""), bytes_field(4, b"\x08\x01")]
             ),
@@ -136,6 +214,7 @@ ONE_THING = st.sampled_from(
 )
 FLOAT, DOUBLE = struct.pack("<f", 1.25), struct.pack("<d", 0.1)
 NAMED = bytes_field(9, b"\x0a\x09\x0a\x07scalars")
+HISTOGRAMS = bytes_field(9, bytes_field(1, bytes_field(1, b"histograms")) + varint_field(4, 2))
 EMPTY, ONE, UNKNOWN = b"\x12\x00", b"\x12\x04\x12\x02\x08\x01", b"\x12\x02\x18\x01"  # shapes
 TENSORS_IN_FULL = itertools.product(
     [varint_field(1, 1), varint_field(1, 2), varint_field(1, 2) + varint_field(1, 1), varint_field(1, 3), b""],
@@ -156,10 +235,12 @@ FORMS += [float_field(2, 1.0) + bytes_field(9, b"".join(parts)) for parts in MET
 def _near(format_: Format) -> st.SearchStrategy[bytes]:
     name = NAMES.map(lambda text: bytes_field(1, text))
     if format_ is Format.MINDSPORE:
-        number = FLOATS.map(lambda v: float_field(3, v))
+        number = st.one_of(FLOATS.map(lambda v: float_field(3, v)), MS_HISTOGRAMS.map(lambda h: bytes_field(9, h)))
     else:
         simple = FLOATS.map(lambda v: float_field(2, v))
-        number = st.one_of(simple, simple.map(lambda field: field + NAMED), st.sampled_from(FORMS))
+        grid = GRIDS.map(lambda tensor: bytes_field(8, tensor) + HISTOGRAMS)
+        histo = HISTOS.map(lambda content: bytes_field(5, content))
+        number = st.one_of(simple, simple.map(lambda field: field + NAMED), st.sampled_from(FORMS), grid, histo)
     value = st.tuples(name, number, ONE_THING).map(lambda fields: bytes_field(1, b"".join(fields)))
     summary = st.lists(value, min_size=1, max_size=2).map(lambda values: bytes_field(5, b"".join(values)))
     clock = CLOCKS.map(lambda seconds: double_field(1, seconds))
@@ -282,6 +363,58 @@ def test_every_form_of_a_scalar_is_read_alike() -> None:
             assert (_bits(expected), expected.slices, pure.series) == (_bits(found), found.slices, made.series)
 
 
+HISTOGRAM_FILES = st.sampled_from(
+    [
+        (Format.MINDSPORE, MS_HISTOGRAMS.map(lambda histogram: bytes_field(9, histogram))),
+        (Format.MINDSPORE, USUAL.map(lambda histogram: bytes_field(9, histogram))),
+        (Format.TENSORBOARD, HISTOS.map(lambda histo: bytes_field(5, histo))),
+        (Format.TENSORBOARD, GRIDS.map(lambda grid: bytes_field(8, grid) + HISTOGRAMS)),
+    ]
+).flatmap(lambda pair: st.tuples(st.just(pair[0]), st.lists(pair[1], min_size=1, max_size=4)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(HISTOGRAM_FILES)
+def test_a_histogram_is_read_alike(file: tuple[Format, list[bytes]]) -> None:
+    """Whatever a histogram holds: buckets, statistics and facts are the same on all paths, to the last bit."""
+    format_, values = file
+    summary = b"".join(bytes_field(1, bytes_field(1, b"w") + value) for value in values)
+    content = records.tb_event(1.0, bytes_field(5, summary), 1)
+    content += b"".join(
+        records.tb_event(1.0, bytes_field(5, bytes_field(1, bytes_field(1, b"w") + v)), 2) for v in values
+    )
+    pure, *kernels = (decoder(path) for path in PATHS)
+    whole = Span(1, ShardKind.SUMMARY, format_, 0, len(content), 0)
+    expected = pure.decode(content, [whole])
+    for made in kernels:
+        found = made.decode(content, [whole])
+        assert (_bits(expected), expected.slices, pure.series) == (_bits(found), found.slices, made.series)
+
+
+def test_usual_histograms_take_the_compiled_path() -> None:
+    """Of what writers write nothing is left to the pure path, however many there are and however long they get."""
+    histo = [records.tb_histogram("w", i, list(range(1, 2 + i)), [1.0] * (1 + i), 1.0) for i in range(400)]
+    grid = bytes_field(8, records.grid([(-1.0, 0.0, 2.0), (0.0, 1.0, 3.0)])) + HISTOGRAMS
+    grids = [records.tb_event(1.0, bytes_field(5, bytes_field(1, bytes_field(1, b"g") + grid)), i) for i in range(400)]
+    buckets = bytes_field(9, records.ms_buckets([(-1.0, 0.5, 2), (-0.5, 0.5, 3)], nan_count=1))
+    mindspore = [
+        records.ms_event(1.0, bytes_field(5, bytes_field(1, bytes_field(1, b"w") + buckets) * 3), i) for i in range(400)
+    ]
+    for format_, content, count in (
+        (Format.TENSORBOARD, b"".join(histo + grids), 800),
+        (Format.MINDSPORE, b"".join(mindspore), 1200),
+    ):
+        pure, *kernels = (decoder(path) for path in PATHS)
+        whole = Span(1, ShardKind.SUMMARY, format_, 0, len(content), 0)
+        expected = pure.decode(content, [whole])
+        for made in kernels:
+            found = made.decode(content, [whole])
+            assert [] == found.payloads
+            assert found.histograms is not None
+            assert count == len(found.histograms)
+            assert (_bits(expected), expected.slices, pure.series) == (_bits(found), found.slices, made.series)
+
+
 def test_arrays_grow_while_a_call_goes_on() -> None:
     """More tags, longer names, more values a record and more odd records than there was room for change nothing."""
     long_names = {f"tag {i} {'n' * 300}": i / 7 for i in range(9000)}
@@ -303,6 +436,6 @@ def test_arrays_grow_while_a_call_goes_on() -> None:
             assert (_bits(expected), expected.slices, pure.series) == (_bits(found), found.slices, made.series)
 
 
-def _bits(decoded: Decoded) -> list[bytes]:
+def _bits(decoded: Decoded) -> tuple[list[bytes], list[Blob]]:
     columns = (decoded.series, decoded.step, decoded.wall_time, decoded.value, decoded.not_numbers)
-    return [column.dtype.str.encode() + column.tobytes() for column in columns]
+    return [column.dtype.str.encode() + column.tobytes() for column in columns], payloads_of(decoded)

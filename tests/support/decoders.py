@@ -8,6 +8,7 @@ from typing import Literal
 from indexer.decode import kernel
 from indexer.decode.kernel import Walker
 from indexer.decode.reader import Decoder, _Fast
+from indexer.plugins import histogram
 from indexer.types import MAX_RECORD_BYTES, Blob, Damage, Decoded, Format, ShardKind, Slice, Span
 
 Path = Literal["pure", "kernel", "kernel without CRC instruction"]
@@ -52,6 +53,12 @@ def points_of(made: Decoder, decoded: Decoded, first: int = 0, last: int | None 
     ]
 
 
+def payloads_of(decoded: Decoded) -> list[Blob]:
+    """Return all payloads as blobs, in the order of their points, whichever form a path gives them."""
+    many = [] if decoded.histograms is None else histogram.blobs_of(decoded.histograms)
+    return sorted([*decoded.payloads, *many], key=lambda blob: (blob.point, blob.ordinal))
+
+
 class Tail:
     """Reads one file as it grows: from where the last read ended to the end there is."""
 
@@ -92,7 +99,7 @@ class Tail:
         ]
         self.starts.extend(starts)
         shift = len(self.points) - found.first
-        self.payloads.extend(replace(blob, point=blob.point + shift) for blob in decoded.payloads)
+        self.payloads.extend(replace(blob, point=blob.point + shift) for blob in payloads_of(decoded))
         self.points.extend(points_of(self.decoder, decoded, found.first, found.last))
         self.damages.extend(found.damages)
         self.records += found.records

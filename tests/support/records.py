@@ -247,3 +247,24 @@ def hparams_experiment(*metrics: tuple[str, str]) -> bytes:
     """Return the content of an experiment that names metrics by group and tag (no record)."""
     names = (bytes_field(1, group.encode()) + bytes_field(2, tag.encode()) for group, tag in metrics)
     return bytes_field(2, b"".join(bytes_field(5, bytes_field(1, name)) for name in names))
+
+
+def grid(rows: Sequence[tuple[float, float, float]]) -> bytes:
+    """Return a tensor of shape [k, 3] that holds left edge, right edge and count of buckets."""
+    shape = bytes_field(2, varint_field(1, len(rows))) + bytes_field(2, varint_field(1, 3))
+    content = b"".join(struct.pack("<3d", *row) for row in rows)
+    return varint_field(1, 2) + bytes_field(2, shape) + bytes_field(4, content)
+
+
+def ms_buckets(rows: Sequence[tuple[float, float, int]], *, nan_count: int = 0) -> bytes:
+    """Return a histogram of MindSpore from left edge, width and count of buckets, as its writer fills it."""
+    buckets = [double_field(1, left) + double_field(2, width) + varint_field(3, count) for left, width, count in rows]
+    count = sum(row[2] for row in rows) + nan_count
+    return b"".join(
+        [
+            *(bytes_field(1, bucket) for bucket in buckets),
+            *(varint_field(number, n) for number, n in ((2, nan_count), (3, 0), (4, 0))),
+            *(double_field(number, value) for number, value in ((5, 1.0), (6, -1.0), (7, 0.25))),
+            varint_field(8, count),
+        ]
+    )
