@@ -58,8 +58,7 @@ def postgresql_arguments(url: str) -> dict[str, Any]:
         port = {"port": int(plain["port"])} if plain["port"] and int(plain["port"]) else {}
         return {name: value for name, value in found.items() if value} | port | query
     parsed = parse_url(url)
-    arguments: dict[str, Any] = parsed.get_dialect()().create_connect_args(parsed)[1]
-    return arguments
+    return dict(parsed.get_dialect()().create_connect_args(parsed)[1])
 
 
 def _require_psycopg() -> None:
