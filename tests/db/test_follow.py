@@ -665,8 +665,12 @@ def many(tmp_path: Path, count: int) -> Path:
     return make(tmp_path / "runs", {f"r{i}/{FIRST}": tb_version(1.7e9) + scalars(range(i + 1)) for i in range(count)})
 
 
-def test_two_indexers_share_and_double_nothing(postgres_engines: tuple[Engine, Engine], tmp_path: Path) -> None:
-    """Two at once on PostgreSQL give the tables of one."""
+@pytest.mark.parametrize("shared", [200, 3])
+def test_two_indexers_share_and_double_nothing(
+    postgres_engines: tuple[Engine, Engine], tmp_path: Path, shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once on PostgreSQL give the tables of one, whatever share they take at a time."""
+    monkeypatch.setattr(watch, "_SHARED_JOBS", shared)
     root = many(tmp_path, 40)
     failures: list[BaseException] = []
 
@@ -686,6 +690,54 @@ def test_two_indexers_share_and_double_nothing(postgres_engines: tuple[Engine, E
     assert not any(thread.is_alive() for thread in threads)
     engine = postgres_engines[0]
     assert [] == differences(dump(engine), fresh(engine, root))
+
+
+def test_who_comes_later_gets_a_share(
+    postgres_engines: tuple[Engine, Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone an indexer takes all there is; when another comes it gives back what it has not begun."""
+    monkeypatch.setattr(watch, "_SHARED_JOBS", 2)
+    root = many(tmp_path, 40)
+    config = replace(SMALL, batch_points=5, slice_bytes=300)
+    first = Follower(postgres_engines[0], root, config=config)
+    owners = "SELECT lease_owner, count(*) FROM jobs WHERE cache_status = 'CACHING' GROUP BY 1"
+    commit, seen, others = first.indexer.loader.commit, list[Any](), list[Follower]()
+
+    def watched(prepared: Any) -> None:
+        if not others:
+            seen.append(rows(first.engine, owners))
+            others.append(Follower(postgres_engines[1], root, config=config))
+        elif len(seen) == 1:
+            seen.append(rows(first.engine, owners))
+            others[0].scan()
+            seen.append(rows(first.engine, "SELECT count(*) FROM jobs WHERE cache_status = 'CACHED'"))
+        commit(prepared)
+
+    first.indexer.loader.commit = watched  # type: ignore[method-assign]
+    first.scan()
+    assert [(first.indexer.id, 40)] == seen[0]
+    assert seen[1][0][1] < 20, "it kept what it had begun"
+    assert seen[2][0][0] > 20, "the other loaded the rest"
+    others[0].scan()
+    assert [("CACHED", 40)] == rows(first.engine, "SELECT cache_status, count(*) FROM jobs GROUP BY 1")
+    assert [] == differences(dump(first.engine), fresh(first.engine, root))
+
+
+def test_an_indexer_that_fell_silent_takes_no_share(
+    postgres_engines: tuple[Engine, Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that ended, or died, does not make others load in small steps."""
+    monkeypatch.setattr(watch, "_SHARED_JOBS", 2)
+    clock = StillClock()
+    root = many(tmp_path, 5)
+    ended, dead = (Follower(engine, root, clock=clock) for engine in postgres_engines)
+    ended.leave()
+    alone = Follower(postgres_engines[0], root, clock=clock)
+    assert alone.indexer._shared()
+    clock.time += 2 * LEASE_SECONDS + 1
+    assert not alone.indexer._shared()
+    dead.indexer._beat()
+    assert alone.indexer._shared()
 
 
 def test_a_dead_indexers_lease_ends(postgres_engines: tuple[Engine, Engine], tmp_path: Path) -> None:
