@@ -170,7 +170,7 @@ def ensure_index(database: Database) -> bool:
         with transaction(database) as conn:
             conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
             conn.execute(f"SELECT pg_advisory_xact_lock({_INDEX_LOCK})")
-            if not _is_primary_key(conn):
+            if not index_missing(conn) and not _is_primary_key(conn):  # missing: another load suspended it again
                 conn.execute(
                     "ALTER TABLE tensor_points ADD CONSTRAINT pk_tensor_points PRIMARY KEY USING INDEX pk_tensor_points"
                 )

@@ -462,6 +462,13 @@ def others_live(conn: Connection, indexer: int, since: float) -> bool:
     return bool(conn.value(query, (indexer, since)))
 
 
+def others_load(conn: Connection, indexer: int, now: float) -> bool:
+    """Tell whether another indexer that lives is loading jobs. PostgreSQL only."""
+    loading = f"cache_status = '{CacheStatus.CACHING}' AND lease_owner <> ? AND lease_expires > ?"
+    query = f"SELECT count(*) FROM jobs WHERE {loading}"
+    return bool(conn.value(query, (indexer, now)))
+
+
 def scanned(conn: Connection, now: float) -> None:
     """Note the end of a whole scan."""
     conn.execute("UPDATE index_state SET scanned_at = ?", (now,))

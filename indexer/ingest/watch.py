@@ -115,6 +115,7 @@ class Indexer:
         self.dirty: dict[int, Job] = {}
         self.active: dict[int, float] = {}  # job → when it last grew, monotonic
         self.unreadable: dict[str, str] = {}  # files, path → why
+        self.keyless = False  # a backlog was loaded, and perhaps the key of its points is still missing
         self.elsewhere: set[int] = set()  # jobs that another indexer holds, as of the last scan
         self.state = "scanning"
         self.message: str | None = None
@@ -174,6 +175,7 @@ class Indexer:
         self.wake.clear()
         self._tend()
         if not self.dirty:
+            self._end_load()
             return False
         live, backlog = self._work()
         if live:
@@ -182,7 +184,10 @@ class Indexer:
             self._load_backlog(backlog, stop)
             self._report(always=True)
         # Others may hold this share: then the next one is looked at, not this one again after the next scan.
-        return bool(live or backlog) or any(job.dirty for job in self.dirty.values())
+        more = bool(live or backlog) or any(job.dirty for job in self.dirty.values())
+        if not more:
+            self._end_load()
+        return more
 
     def _tend(self) -> None:
         """Do what is due: take hints, look at active files, scan, say that we live."""
@@ -259,8 +264,9 @@ class Indexer:
                         loading -= self._hand_back(waiting)
         finally:
             self._say("watching")
+        self.keyless = True
         if all(_is_live(job) for job in self.dirty.values() if job.dirty):
-            self._ensure_index()
+            self._end_load()
         self._release(jobs)
         recent = [job for job in jobs if self._recently_written(job)]
         self.active.update(dict.fromkeys((job.id for job in recent), self.clock.monotonic()))
@@ -473,6 +479,17 @@ class Indexer:
         if bulk.ensure_index(self.database) and rollups.catch_up(self.database):
             self.loader.forget([job for job in self.jobs.values() if job.tags is not None])
 
+    def _end_load(self) -> None:
+        """Behind a load, build the key; where others load on, the last of them does: with the key they were slow."""
+        if not self.keyless:
+            return
+        if self.leased:
+            with transaction(self.database) as conn:
+                if write.others_load(conn, self.id, self.clock.now()):
+                    return
+        self._ensure_index()
+        self.keyless = False
+
     def _leave(self) -> None:
         try:
             now = self.clock.now()
@@ -501,7 +518,9 @@ class Indexer:
 
     def _recall_shards(self, rows: Sequence[Any]) -> None:
         for row in rows:
-            job = self.jobs[row.job_id]
+            job = self.jobs.get(row.job_id)
+            if job is None:  # another indexer added it since we asked for jobs; the next scan does again
+                continue
             name = show(row.name)
             shard = job.shards.get(name)
             if shard is None or shard.id != row.id:
@@ -526,11 +545,17 @@ class Indexer:
         if wanted:
             with transaction(self.database) as conn:
                 held = write.claim(conn, self.id, [job.id for job in wanted], now, now + LEASE_SECONDS)
-                stale = [job for job in wanted if job.id in held and held[job.id] != job.revision]
+                stale = [job for job in wanted if held.get(job.id) != job.revision]
                 if stale:
                     self._reread(conn, stale)
+                # Others loaded these. Kept, a lease would be renewed for ever, and they would wait for it.
+                done = {job.id for job in stale if not job.dirty}
+                if done & held.keys():
+                    write.release(conn, self.id, sorted(done & held.keys()))
             for job in wanted:
-                if job.id in held:
+                if job.id in done:
+                    job.leased_until = 0.0
+                elif job.id in held:
                     job.leased_until = now + LEASE_SECONDS
                 else:
                     for shard in job.shards.values():

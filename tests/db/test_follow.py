@@ -719,8 +719,84 @@ def test_who_comes_later_gets_a_share(
     assert seen[1][0][1] < 20, "it kept what it had begun"
     assert seen[2][0][0] > 20, "the other loaded the rest"
     others[0].scan()
-    assert [("CACHED", 40)] == rows(first.engine, "SELECT cache_status, count(*) FROM jobs GROUP BY 1")
+    leases = "SELECT cache_status, lease_owner, count(*) FROM jobs GROUP BY 1, 2"
+    assert [("CACHED", None, 40)] == rows(first.engine, leases), "nobody holds what is loaded"
     assert [] == differences(dump(first.engine), fresh(first.engine, root))
+
+
+def test_a_job_that_another_indexer_adds_between_two_questions(
+    postgres_engines: tuple[Engine, Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a start its shards may be told where its job was not: both come with the scan."""
+    root = many(tmp_path, 2)
+    known_jobs, calls = write.known_jobs, list[Any]()
+
+    def late(*arguments: Any, **options: Any) -> list[write.JobRow]:
+        found = known_jobs(*arguments, **options)
+        if not calls:
+            calls.append(found)
+            Follower(postgres_engines[1], root).scan()
+        return found
+
+    with transaction(postgres_engines[0]) as conn:  # so that both have the root, and none waits for the other's
+        conn.execute(text("INSERT INTO roots (name, path, named) VALUES ('runs', :path, false)"), {"path": str(root)})
+    monkeypatch.setattr(write, "known_jobs", late)
+    started = Follower(postgres_engines[0], root)
+    started.scan()
+    assert [[]] == calls
+    assert [("CACHED", 2)] == rows(started.engine, "SELECT cache_status, count(*) FROM jobs GROUP BY 1")
+    assert {1, 2} == {job.point_count for job in started.indexer.jobs.values()}
+
+
+def test_the_last_of_several_builds_the_key(
+    postgres_engines: tuple[Engine, Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is ready first leaves the key to those that still load, and looks after them: they may fail."""
+    clock = StillClock()
+    root = many(tmp_path, 2)
+    monkeypatch.setattr(watch, "_POINT_BYTES", 1e-6)  # enough to come for the key to go
+    monkeypatch.setattr(watch, "_SHARED_JOBS", 1)
+    first, last = (Follower(engine, root, clock=clock) for engine in postgres_engines)
+    key = "SELECT count(*) FROM pg_constraint WHERE conrelid = 'tensor_points'::regclass AND contype = 'p'"
+    commit, found = last.indexer.loader.commit, list[Any]()
+
+    def die(prepared: Any) -> None:
+        first.settle()
+        found.extend(rows(first.engine, key))
+        raise KeyboardInterrupt
+
+    last.indexer.loader.commit = die  # type: ignore[method-assign]
+    first.indexer._tend()
+    with pytest.raises(KeyboardInterrupt):
+        last.scan()
+    assert [(0,)] == found
+    assert [("CACHED",), ("CACHING",)] == rows(first.engine, "SELECT cache_status FROM jobs ORDER BY 1")
+    first.settle()
+    assert [(0,)] == rows(first.engine, key)
+    clock.time += LEASE_SECONDS + 1
+    first.settle()
+    assert [(1,)] == rows(first.engine, key)
+    last.indexer.loader.commit = commit  # type: ignore[method-assign]
+    last.scan()
+    first.scan()
+    assert [("CACHED", 2)] == rows(first.engine, "SELECT cache_status, count(*) FROM jobs GROUP BY 1")
+
+
+def test_what_another_loaded_is_not_waited_for(postgres_engines: tuple[Engine, Engine], tmp_path: Path) -> None:
+    """It keeps the leases of growing jobs; a look at the tables tells that there is nothing left to do."""
+    root = many(tmp_path, 2)
+    holder, other = (Follower(engine, root) for engine in postgres_engines)
+    holder.scan()
+    other.scan()
+    append(root / "r0" / FIRST, scalars([7]))
+    holder.scan()
+    owners = "SELECT count(*) FROM jobs WHERE lease_owner IS NOT NULL"
+    assert [(1,)] == rows(holder.engine, owners), "the lease is kept"
+    other.scan()
+    assert set() == other.indexer.elsewhere
+    append(root / "r0" / FIRST, scalars([8]))
+    other.scan()
+    assert 1 == len(other.indexer.elsewhere)
 
 
 def test_an_indexer_that_fell_silent_takes_no_share(
