@@ -66,7 +66,7 @@ def pack(dialect: str, table: str, columns: Columns, nulls: Nulls | None = None,
         for start in range(0, count, _COPY_ROWS):
             part = slice(start, start + _COPY_ROWS)
             masks = {name: mask[part] for name, mask in (nulls or {}).items()}
-            packed.copies.append(_copy_bytes({name: column[part] for name, column in columns.items()}, masks))
+            packed.copies.append(copy_bytes({name: column[part] for name, column in columns.items()}, masks))
     elif at_once or nulls or count < _SMALL_ROWS or not images_work():
         packed.columns, packed.nulls = columns, nulls or {}
     else:
@@ -170,7 +170,7 @@ def ensure_index(database: Database) -> bool:
         with transaction(database) as conn:
             conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
             conn.execute(f"SELECT pg_advisory_xact_lock({_INDEX_LOCK})")
-            if not _is_primary_key(conn):
+            if not index_missing(conn) and not _is_primary_key(conn):  # missing: another load suspended it again
                 conn.execute(
                     "ALTER TABLE tensor_points ADD CONSTRAINT pk_tensor_points PRIMARY KEY USING INDEX pk_tensor_points"
                 )
@@ -273,14 +273,17 @@ _COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)  # signature, flags, length of
 _COPY_TRAILER = b"\xff\xff"
 
 
-def _copy_bytes(columns: Columns, nulls: Nulls) -> npt.NDArray[np.uint8]:
-    """Return the rows of a binary COPY, shape (bytes,): 4 bytes a field and the field, big-endian, none for NULL."""
+def copy_bytes(columns: Columns, nulls: Nulls, *, more: int = 0) -> npt.NDArray[np.uint8]:
+    """Return the rows of a binary COPY, shape (bytes,): 4 bytes a field and the field, big-endian, none for NULL.
+
+    more: fields that the caller puts behind those of each row.
+    """
     kinds = {name: column.dtype.newbyteorder(">") for name, column in columns.items()}
     row = np.dtype(
         [("fields", ">i2"), *((f, k) for name in kinds for f, k in ((f"+{name}", ">i4"), (name, kinds[name])))]
     )
     out = np.empty(len(next(iter(columns.values()))), row)
-    out["fields"] = len(columns)
+    out["fields"] = len(columns) + more
     keep = None
     for name, column in columns.items():
         size = kinds[name].itemsize

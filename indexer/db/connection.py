@@ -25,7 +25,7 @@ from indexer.db.dialect import (
     is_busy,
     is_gone,
     is_timeout,
-    parse_url,
+    postgresql_arguments,
     sqlite_file,
 )
 from indexer.errors import Deadline, Refuse, Retry, SummaryDBError, Wait
@@ -287,12 +287,10 @@ def _open_sqlite(path: str) -> sqlite3.Connection:
 
 
 def _open_postgresql(url: str) -> psycopg.Connection:
-    """Connect as SQLAlchemy would, so that the same address reaches the same server for all of us."""
-    parsed = parse_url(url)
+    arguments = {"connect_timeout": _CONNECT_SECONDS} | postgresql_arguments(url)
     import psycopg
 
-    arguments, options = parsed.get_dialect()().create_connect_args(parsed)
-    return psycopg.connect(*arguments, **options, autocommit=True, connect_timeout=_CONNECT_SECONDS)
+    return psycopg.connect(**arguments, autocommit=True)
 
 
 @lru_cache(maxsize=256)

@@ -7,6 +7,7 @@ import re
 import sqlite3
 import sys
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote
 
 from indexer.errors import Refuse, UsageError
 
@@ -20,6 +21,14 @@ SQLITE_PAGE_BYTES = 16384
 
 
 _PLAIN_SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///([^?%]+)")
+_PLAIN_POSTGRESQL = re.compile(
+    r"postgres(?:ql)?(?:\+psycopg)?://"
+    r"(?:(?P<user>[^:/?#@\[\]\s]*)(?::(?P<password>[^:/?#@\[\]\s]*))?@)?"
+    r"(?P<host>[\w.-]*)(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:/(?P<dbname>[^/?#@\s]*))?"
+    r"(?:\?(?P<query>[^?#\s]*))?",
+    re.ASCII,
+)
 
 
 def sqlite_file(url: str) -> str | None:
@@ -27,8 +36,34 @@ def sqlite_file(url: str) -> str | None:
     plain = _PLAIN_SQLITE.fullmatch(url)
     if plain is not None and plain.group(1) != ":memory:":
         return plain.group(1)  # without SQLAlchemy, which reads it the same way
+    if _PLAIN_POSTGRESQL.fullmatch(url) is not None:
+        return None
     parsed = parse_url(url)
     return parsed.database if parsed.get_backend_name() == SQLITE else None
+
+
+def postgresql_arguments(url: str) -> dict[str, Any]:
+    """Return what a PostgreSQL URL means as arguments of psycopg.connect. Refuse as `parse_url`.
+
+    SQLAlchemy decides, so that one address means one server to all of us; usual forms are read without it, the same
+    way. libpq would read some differently (`+` in arguments, an argument without value).
+    """
+    plain = _PLAIN_POSTGRESQL.fullmatch(url)
+    pairs = parse_qsl(plain["query"]) if plain is not None and plain["query"] else []
+    query = dict(pairs)
+    several = len(query) != len(pairs) or "port" in query or re.search("[:,]", query.get("host", ""))
+    if plain is not None and not several:
+        _require_psycopg()
+        found = {name: unquote(plain[name] or "") for name in ("host", "dbname", "user", "password")}
+        port = {"port": int(plain["port"])} if plain["port"] and int(plain["port"]) else {}
+        return {name: value for name, value in found.items() if value} | port | query
+    parsed = parse_url(url)
+    return dict(parsed.get_dialect()().create_connect_args(parsed)[1])
+
+
+def _require_psycopg() -> None:
+    if importlib.util.find_spec("psycopg") is None:
+        raise Refuse("PostgreSQL needs the driver psycopg: pip install 'summarydb[postgres]'")
 
 
 def parse_url(url: str) -> URL:
@@ -46,8 +81,7 @@ def parse_url(url: str) -> URL:
         driver = parsed.drivername.partition("+")[2] or "psycopg"
         if driver != "psycopg":
             raise Refuse(f"database driver {parsed.drivername!r} is not supported: write postgresql://...")
-        if importlib.util.find_spec("psycopg") is None:
-            raise Refuse("PostgreSQL needs the driver psycopg: pip install 'summarydb[postgres]'")
+        _require_psycopg()
         return parsed.set(drivername="postgresql+psycopg")
     if name == SQLITE:
         if parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:

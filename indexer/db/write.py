@@ -8,9 +8,8 @@ from itertools import chain, count
 from typing import Any, NamedTuple
 
 from indexer.config import Root as RootConfig
-from indexer.db import blobs, explain, facts
+from indexer.db import blobs, explain, facts, postgresql
 from indexer.db.connection import Connection, Row
-from indexer.db.dialect import POSTGRESQL
 from indexer.errors import Retry
 from indexer.text import key, short_key, store
 from indexer.types import CacheStatus, RestartCause
@@ -231,7 +230,8 @@ def add_shards(conn: Connection, rows: Sequence[Values]) -> None:
 def _add(conn: Connection, table: str, rows: Sequence[Values]) -> None:
     if rows:
         names, values = _turned(rows, ())
-        conn.many(f"{_insert(table, names)} ON CONFLICT DO NOTHING", values)
+        if not postgresql.insert_new(conn, table, names, values):
+            conn.many(f"{_insert(table, names)} ON CONFLICT DO NOTHING", values)
 
 
 def update_jobs(conn: Connection, rows: Sequence[Values]) -> None:
@@ -247,7 +247,8 @@ def update_shards(conn: Connection, rows: Sequence[Values]) -> None:
 def _update_by_id(conn: Connection, table: str, rows: Sequence[Values]) -> None:
     if rows:
         names, values = _turned(rows, ("id",))
-        conn.many(_update(table, names, ("id",)), values)
+        if postgresql.update(conn, table, names, values) is None:
+            conn.many(_update(table, names, ("id",)), values)
 
 
 def move_cursors(conn: Connection, rows: Sequence[Values]) -> None:
@@ -255,7 +256,10 @@ def move_cursors(conn: Connection, rows: Sequence[Values]) -> None:
     if not rows:
         return
     names, values = _turned(rows, ("id", "was"))
-    if conn.many(_update("shards", names, ("id", "cursor")), values) != len(rows):
+    met = postgresql.update(conn, "shards", names, values, was="cursor")
+    if met is None:
+        met = conn.many(_update("shards", names, ("id", "cursor")), values)
+    if met != len(rows):
         raise Retry("another indexer moved a cursor; this batch is dropped and read again")
 
 
@@ -288,7 +292,10 @@ def bump(conn: Connection) -> int:
 # Tags -----------------------------------------------------------------------------------------------------------------
 def next_tag_ids(conn: Connection, count: int) -> list[int]:
     """Return ids for new tags that nobody else gets. PostgreSQL only."""
-    query = "SELECT nextval(pg_get_serial_sequence('tags', 'id')) FROM generate_series(1, ?)"
+    query = (
+        "WITH s(name) AS MATERIALIZED (SELECT CAST(pg_get_serial_sequence('tags', 'id') AS regclass)) "
+        "SELECT nextval(s.name) FROM s CROSS JOIN generate_series(1, ?)"
+    )
     return sorted(row[0] for row in conn.execute(query, (count,)))
 
 
@@ -324,9 +331,9 @@ def _named(plugin: str, name: str) -> tuple[str, str, bytes, int]:
 
 
 def add_tags(conn: Connection, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """Insert tags with their statistics."""
+    """Insert tags with their statistics. PostgreSQL takes them faster from `postgresql.pack`."""
     columns = tuple(columns)
-    many = 1 if conn.dialect == POSTGRESQL else _VALUES // len(columns)
+    many = _VALUES // len(columns)
     whole = len(rows) - len(rows) % many
     if whole and many > 1:
         # Each execution gives up Python's global lock and waits for it again, while another thread prepares a batch.
@@ -450,6 +457,19 @@ def beat(conn: Connection, indexer: int, now: float, state: str, message: str | 
     """Say that an indexer lives, and what it does."""
     statement = "UPDATE indexers SET heartbeat = ?, state = ?, message = ? WHERE id = ?"
     conn.execute(statement, (now, state, message, indexer))
+
+
+def others_live(conn: Connection, indexer: int, since: float) -> bool:
+    """Tell whether another indexer gave a sign of life after `since` and has not said that it ended."""
+    query = "SELECT count(*) FROM indexers WHERE id <> ? AND heartbeat > ? AND state <> 'stopped'"
+    return bool(conn.value(query, (indexer, since)))
+
+
+def others_load(conn: Connection, indexer: int, now: float) -> bool:
+    """Tell whether another indexer that lives is loading jobs. PostgreSQL only."""
+    loading = f"cache_status = '{CacheStatus.CACHING}' AND lease_owner <> ? AND lease_expires > ?"
+    query = f"SELECT count(*) FROM jobs WHERE {loading}"
+    return bool(conn.value(query, (indexer, now)))
 
 
 def scanned(conn: Connection, now: float) -> None:

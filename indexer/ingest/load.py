@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from indexer.db import bulk, rollups, write
+from indexer.db import bulk, postgresql, rollups, write
 from indexer.db.connection import Connection, Database, transaction
 from indexer.db.dialect import POSTGRESQL
 from indexer.decode.reader import Decoder
@@ -31,6 +31,8 @@ from indexer.types import CacheStatus, DataClass, Format, RestartCause, Rows, Se
 _REASON_CHARACTERS = 500
 _TAG_IDS = 5_000  # taken at once from the sequence on PostgreSQL
 _FEW_TAG_IDS = 1_000  # fewer in hand, and more are taken
+_JOB_TAG_IDS = 15  # a job that is new, on average; else a batch is prepared when the one before it is written
+_MOST_TAG_IDS = 15_000
 _Values = dict[str, Any]
 
 
@@ -39,6 +41,7 @@ class Prepared:
     """A batch as rows."""
 
     batch: Batch
+    tags: bulk.Packed | None = None  # new ones, on PostgreSQL
     points: bulk.Packed | None = None
     buckets: bulk.Packed | None = None
     segments: bulk.Packed | None = None  # new ones
@@ -56,7 +59,8 @@ class Prepared:
     def packs(self) -> list[bulk.Packed]:
         """All rows that are inserted as they are."""
         tables = [] if self.payloads is None else self.payloads.tables
-        return [packed for packed in (self.points, self.buckets, self.segments, *tables) if packed is not None]
+        own = (self.tags, self.points, self.buckets, self.segments)
+        return [packed for packed in (*own, *tables) if packed is not None]
 
     @property
     def decides(self) -> bool:
@@ -106,7 +110,8 @@ class Loader:
 
     def remember(self, jobs: Sequence[Job]) -> None:
         """Load the tags of jobs into memory, where they are not: before anything of theirs is prepared."""
-        self.ids.refill(_FEW_TAG_IDS)
+        unread = sum(not any(shard.cursor for shard in job.shards.values()) for job in jobs)
+        self.ids.refill(min(max(_FEW_TAG_IDS, _JOB_TAG_IDS * unread), _MOST_TAG_IDS))
         wanted = [job for job in jobs if job.tags is None]
         for job in wanted:
             job.tags = {}
@@ -215,6 +220,9 @@ class Loader:
         prepared.longer_segments = [_segment_row(*stretch) for stretch in arranged.stretches if not stretch.new]
         series = self.decoder.series
         prepared.new_tags = [_statistics(t) + _identity(series[t.number]) for t in tags if not t.stored]
+        if dialect == POSTGRESQL and prepared.new_tags:
+            prepared.tags = postgresql.pack("tags", _STATISTICS + _IDENTITY, prepared.new_tags)
+            prepared.new_tags = []
         prepared.known_tags = [_statistics(t) for t in tags if t.stored]
         prepared.restarts = [_restart_row(*restart) for restart in arranged.restarts]
         for t in tags:

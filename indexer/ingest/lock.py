@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from indexer.db.dialect import sqlite_file
 from indexer.errors import Refuse, SummaryDBError
 
@@ -28,6 +26,8 @@ def writer_lock(url: str, *, timeout: float = WAIT_SECONDS) -> Iterator[None]:
     path = Path(file).absolute()
     if not path.parent.is_dir():
         raise Refuse(f"{path.parent} is no directory, so the database {path.name} cannot be made: create it first")
+    from filelock import FileLock, Timeout  # PostgreSQL does without
+
     lock = FileLock(f"{path}.lock", timeout=timeout)
     try:
         lock.acquire()

@@ -11,7 +11,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from indexer import log
 from indexer.config import Config
 from indexer.config import Root as RootConfig
-from indexer.db import bulk, rollups, write
+from indexer.db import bulk, postgresql, rollups, write
 from indexer.db.connection import Database, transaction
 from indexer.db.dialect import POSTGRESQL
 from indexer.decode import kernel
@@ -42,6 +42,7 @@ LEASE_SECONDS = 15.0
 _LEASE_LOOK_SECONDS = 1.0
 _GROUP_JOBS = 1_000  # of a backlog loaded in one go; jobs that appear meanwhile come with the next
 _SHARED_JOBS = 200  # the same where several indexers share the work
+_SILENT_SECONDS = 2 * LEASE_SECONDS  # an indexer that said nothing for so long takes no share
 _BEAT_SECONDS = 5.0
 _REPORT_SECONDS = 0.2
 _ACTIVE_SECONDS = 60.0  # a file that grew is looked at every second for so long, should notifications be lost
@@ -116,6 +117,7 @@ class Indexer:
         self.dirty: dict[int, Job] = {}
         self.active: dict[int, float] = {}  # job → when it last grew, monotonic
         self.unreadable: dict[str, str] = {}  # files, path → why
+        self.keyless = False  # a backlog was loaded, and perhaps the key of its points is still missing
         self.elsewhere: set[int] = set()  # jobs that another indexer holds, as of the last scan
         self.state = "scanning"
         self.message: str | None = None
@@ -175,6 +177,7 @@ class Indexer:
         self.wake.clear()
         self._tend()
         if not self.dirty:
+            self._end_load()
             return False
         live, backlog = self._work()
         if live:
@@ -182,7 +185,11 @@ class Indexer:
         if backlog:
             self._load_backlog(backlog, stop)
             self._report(always=True)
-        return bool(live or backlog)
+        # Others may hold this share: then the next one is looked at, not this one again after the next scan.
+        more = bool(live or backlog) or any(job.dirty for job in self.dirty.values())
+        if not more:
+            self._end_load()
+        return more
 
     def _tend(self) -> None:
         """Do what is due: take hints, look at active files, scan, say that we live."""
@@ -213,8 +220,17 @@ class Indexer:
         jobs = sorted(self.dirty.values(), key=lambda j: (wanted.get(j.id, 0), -(j.update_time or 0.0), j.train_id))
         self.wanted.clear()
         live = [job for job in jobs if _is_live(job)]
-        backlog = [job for job in jobs if not _is_live(job)][: _SHARED_JOBS if self.leased else _GROUP_JOBS]
+        backlog = [job for job in jobs if not _is_live(job)][:_GROUP_JOBS]
+        if len(backlog) > _SHARED_JOBS and self._shared():
+            backlog = backlog[:_SHARED_JOBS]
         return self._claim(live), self._claim(backlog)
+
+    def _shared(self) -> bool:
+        """Tell whether other indexers may take jobs of the backlog."""
+        if not self.leased:
+            return False
+        with transaction(self.database) as conn:
+            return write.others_live(conn, self.id, self.clock.now() - _SILENT_SECONDS)
 
     def _load_live(self, jobs: Sequence[Job], stop: threading.Event) -> None:
         self.loader.remember(jobs)
@@ -237,19 +253,45 @@ class Indexer:
         self.loader.remember(jobs)
         bulk.suspend_index(self.database, sum(job.backlog for job in jobs) // _POINT_BYTES)
         loading = {job.id for job in jobs}
+        waiting = deque(jobs)
         try:
-            with _ahead(self.bulk.batches(jobs, stop), self.loader.prepare) as batches:
+            with (
+                postgresql.unhurried(self.database),
+                _ahead(self.bulk.batches(_taken(waiting), stop), self.loader.prepare) as batches,
+            ):
                 for prepared in batches:
                     self._commit(prepared)
                     self._between(loading, stop)
+                    if len(waiting) > _SHARED_JOBS and self._shared():
+                        loading -= self._hand_back(waiting)
         finally:
             self._say("watching")
+        self.keyless = True
         if all(_is_live(job) for job in self.dirty.values() if job.dirty):
-            self._ensure_index()
+            self._end_load()
         self._release(jobs)
         recent = [job for job in jobs if self._recently_written(job)]
         self.active.update(dict.fromkeys((job.id for job in recent), self.clock.monotonic()))
         self.loader.forget(job for job in jobs if job.id not in self.active)
+
+    def _hand_back(self, waiting: deque[Job]) -> set[int]:
+        """Give up the last of the jobs that nobody read yet, for another indexer has come; return their ids."""
+        back: list[Job] = []
+        with suppress(IndexError):  # the thread that reads may be quicker
+            while len(waiting) > _SHARED_JOBS:
+                back.append(waiting.pop())
+        if not back:
+            return set()
+        ids = [job.id for job in back]
+        with transaction(self.database) as conn:
+            write.set_status(conn, ids, CacheStatus.NOT_IN_CACHE)
+            revision = write.bump(conn)
+            write.set_revision(conn, ids, revision)
+            write.release(conn, self.id, ids)
+        for job in back:
+            job.cache_status, job.revision, job.leased_until = CacheStatus.NOT_IN_CACHE, revision, 0.0
+        self.loader.forget(back)
+        return set(ids)
 
     def _between(self, loading: set[int], stop: threading.Event) -> None:
         """Between two batches of a load: what is new elsewhere must not wait for its end."""
@@ -439,6 +481,17 @@ class Indexer:
         if bulk.ensure_index(self.database) and rollups.catch_up(self.database):
             self.loader.forget([job for job in self.jobs.values() if job.tags is not None])
 
+    def _end_load(self) -> None:
+        """Behind a load, build the key; where others load on, the last of them does: with the key they were slow."""
+        if not self.keyless:
+            return
+        if self.leased:
+            with transaction(self.database) as conn:
+                if write.others_load(conn, self.id, self.clock.now()):
+                    return
+        self._ensure_index()
+        self.keyless = False
+
     def _leave(self) -> None:
         try:
             now = self.clock.now()
@@ -467,7 +520,9 @@ class Indexer:
 
     def _recall_shards(self, rows: Sequence[Any]) -> None:
         for row in rows:
-            job = self.jobs[row.job_id]
+            job = self.jobs.get(row.job_id)
+            if job is None:  # another indexer added it since we asked for jobs; the next scan does again
+                continue
             name = show(row.name)
             shard = job.shards.get(name)
             if shard is None or shard.id != row.id:
@@ -492,11 +547,17 @@ class Indexer:
         if wanted:
             with transaction(self.database) as conn:
                 held = write.claim(conn, self.id, [job.id for job in wanted], now, now + LEASE_SECONDS)
-                stale = [job for job in wanted if job.id in held and held[job.id] != job.revision]
+                stale = [job for job in wanted if held.get(job.id) != job.revision]
                 if stale:
                     self._reread(conn, stale)
+                # Others loaded these. Kept, a lease would be renewed for ever, and they would wait for it.
+                done = {job.id for job in stale if not job.dirty}
+                if done & held.keys():
+                    write.release(conn, self.id, sorted(done & held.keys()))
             for job in wanted:
-                if job.id in held:
+                if job.id in done:
+                    job.leased_until = 0.0
+                elif job.id in held:
                     job.leased_until = now + LEASE_SECONDS
                 else:
                     for shard in job.shards.values():
@@ -608,6 +669,16 @@ class Indexer:
             sum(shard.bad_bytes for shard in shards),
             [f"{path}: {why}" for path, why in sorted(unreadable.items())],
         )
+
+
+def _taken(waiting: deque[Job]) -> Iterator[Job]:
+    """Take jobs off the front until none is left; others may meanwhile take some off the end."""
+    while True:
+        try:
+            job = waiting.popleft()
+        except IndexError:
+            return
+        yield job
 
 
 @contextmanager

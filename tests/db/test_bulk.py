@@ -194,6 +194,27 @@ class TestIndex:
         with pytest.raises(Refuse, match="unique"):
             bulk.ensure_index(database)
 
+    def test_another_load_may_suspend_the_key_at_once(
+        self, database: Database, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Between the index and the key of one indexer another begins to load: it is that one's turn to build."""
+        other, begun = Database(url), list[bool]()
+
+        def interrupted(conn: Database) -> Any:
+            begun.append(conn is database)
+            if begun == [True, True]:
+                bulk.suspend_index(other, 1_000_000)
+            return transaction(conn)
+
+        bulk.suspend_index(database, 1_000_000)
+        monkeypatch.setattr(bulk, "transaction", interrupted)
+        bulk.ensure_index(database)
+        monkeypatch.undo()
+        bulk.ensure_index(other)
+        with transaction(other) as conn:
+            assert not bulk.index_missing(conn)
+        other.dispose()
+
     def test_a_reader_does_not_stop_the_load(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         """While somebody reads, the key stays or its making is put off; then the next call finishes it."""
         monkeypatch.setattr(bulk, "_LOCK_SECONDS", 0.1)

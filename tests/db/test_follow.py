@@ -666,8 +666,12 @@ def many(tmp_path: Path, count: int) -> Path:
     return make(tmp_path / "runs", {f"r{i}/{FIRST}": tb_version(1.7e9) + scalars(range(i + 1)) for i in range(count)})
 
 
-def test_two_indexers_share_and_double_nothing(postgres_engines: tuple[Engine, Engine], tmp_path: Path) -> None:
-    """Two at once on PostgreSQL give the tables of one."""
+@pytest.mark.parametrize("shared", [200, 3])
+def test_two_indexers_share_and_double_nothing(
+    postgres_engines: tuple[Engine, Engine], tmp_path: Path, shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once on PostgreSQL give the tables of one, whatever share they take at a time."""
+    monkeypatch.setattr(watch, "_SHARED_JOBS", shared)
     root = many(tmp_path, 40)
     failures: list[BaseException] = []
 
@@ -687,6 +691,130 @@ def test_two_indexers_share_and_double_nothing(postgres_engines: tuple[Engine, E
     assert not any(thread.is_alive() for thread in threads)
     engine = postgres_engines[0]
     assert [] == differences(dump(engine), fresh(engine, root))
+
+
+def test_who_comes_later_gets_a_share(
+    postgres_engines: tuple[Engine, Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone an indexer takes all there is; when another comes it gives back what it has not begun."""
+    monkeypatch.setattr(watch, "_SHARED_JOBS", 2)
+    root = many(tmp_path, 40)
+    config = replace(SMALL, batch_points=5, slice_bytes=300)
+    first = Follower(postgres_engines[0], root, config=config)
+    owners = "SELECT lease_owner, count(*) FROM jobs WHERE cache_status = 'CACHING' GROUP BY 1"
+    commit, seen, others = first.indexer.loader.commit, list[Any](), list[Follower]()
+
+    def watched(prepared: Any) -> None:
+        if not others:
+            seen.append(rows(first.engine, owners))
+            others.append(Follower(postgres_engines[1], root, config=config))
+        elif len(seen) == 1:
+            seen.append(rows(first.engine, owners))
+            others[0].scan()
+            seen.append(rows(first.engine, "SELECT count(*) FROM jobs WHERE cache_status = 'CACHED'"))
+        commit(prepared)
+
+    first.indexer.loader.commit = watched  # type: ignore[method-assign]
+    first.scan()
+    assert [(first.indexer.id, 40)] == seen[0]
+    assert seen[1][0][1] < 20, "it kept what it had begun"
+    assert seen[2][0][0] > 20, "the other loaded the rest"
+    others[0].scan()
+    leases = "SELECT cache_status, lease_owner, count(*) FROM jobs GROUP BY 1, 2"
+    assert [("CACHED", None, 40)] == rows(first.engine, leases), "nobody holds what is loaded"
+    assert [] == differences(dump(first.engine), fresh(first.engine, root))
+
+
+def test_a_job_that_another_indexer_adds_between_two_questions(
+    postgres_engines: tuple[Engine, Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a start its shards may be told where its job was not: both come with the scan."""
+    root = many(tmp_path, 2)
+    known_jobs, calls = write.known_jobs, list[Any]()
+
+    def late(*arguments: Any, **options: Any) -> list[write.JobRow]:
+        found = known_jobs(*arguments, **options)
+        if not calls:
+            calls.append(found)
+            Follower(postgres_engines[1], root).scan()
+        return found
+
+    with transaction(postgres_engines[0]) as conn:  # so that both have the root, and none waits for the other's
+        conn.execute(text("INSERT INTO roots (name, path, named) VALUES ('runs', :path, false)"), {"path": str(root)})
+    monkeypatch.setattr(write, "known_jobs", late)
+    started = Follower(postgres_engines[0], root)
+    started.scan()
+    assert [[]] == calls
+    assert [("CACHED", 2)] == rows(started.engine, "SELECT cache_status, count(*) FROM jobs GROUP BY 1")
+    assert {1, 2} == {job.point_count for job in started.indexer.jobs.values()}
+
+
+def test_the_last_of_several_builds_the_key(
+    postgres_engines: tuple[Engine, Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is ready first leaves the key to those that still load, and looks after them: they may fail."""
+    clock = StillClock()
+    root = many(tmp_path, 2)
+    monkeypatch.setattr(watch, "_POINT_BYTES", 1e-6)  # enough to come for the key to go
+    monkeypatch.setattr(watch, "_SHARED_JOBS", 1)
+    first, last = (Follower(engine, root, clock=clock) for engine in postgres_engines)
+    key = "SELECT count(*) FROM pg_constraint WHERE conrelid = 'tensor_points'::regclass AND contype = 'p'"
+    commit, found = last.indexer.loader.commit, list[Any]()
+
+    def die(prepared: Any) -> None:
+        first.settle()
+        found.extend(rows(first.engine, key))
+        raise KeyboardInterrupt
+
+    last.indexer.loader.commit = die  # type: ignore[method-assign]
+    first.indexer._tend()
+    with pytest.raises(KeyboardInterrupt):
+        last.scan()
+    assert [(0,)] == found
+    assert [("CACHED",), ("CACHING",)] == rows(first.engine, "SELECT cache_status FROM jobs ORDER BY 1")
+    first.settle()
+    assert [(0,)] == rows(first.engine, key)
+    clock.time += LEASE_SECONDS + 1
+    first.settle()
+    assert [(1,)] == rows(first.engine, key)
+    last.indexer.loader.commit = commit  # type: ignore[method-assign]
+    last.scan()
+    first.scan()
+    assert [("CACHED", 2)] == rows(first.engine, "SELECT cache_status, count(*) FROM jobs GROUP BY 1")
+
+
+def test_what_another_loaded_is_not_waited_for(postgres_engines: tuple[Engine, Engine], tmp_path: Path) -> None:
+    """It keeps the leases of growing jobs; a look at the tables tells that there is nothing left to do."""
+    root = many(tmp_path, 2)
+    holder, other = (Follower(engine, root) for engine in postgres_engines)
+    holder.scan()
+    other.scan()
+    append(root / "r0" / FIRST, scalars([7]))
+    holder.scan()
+    owners = "SELECT count(*) FROM jobs WHERE lease_owner IS NOT NULL"
+    assert [(1,)] == rows(holder.engine, owners), "the lease is kept"
+    other.scan()
+    assert set() == other.indexer.elsewhere
+    append(root / "r0" / FIRST, scalars([8]))
+    other.scan()
+    assert 1 == len(other.indexer.elsewhere)
+
+
+def test_an_indexer_that_fell_silent_takes_no_share(
+    postgres_engines: tuple[Engine, Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that ended, or died, does not make others load in small steps."""
+    monkeypatch.setattr(watch, "_SHARED_JOBS", 2)
+    clock = StillClock()
+    root = many(tmp_path, 5)
+    ended, dead = (Follower(engine, root, clock=clock) for engine in postgres_engines)
+    ended.leave()
+    alone = Follower(postgres_engines[0], root, clock=clock)
+    assert alone.indexer._shared()
+    clock.time += 2 * LEASE_SECONDS + 1
+    assert not alone.indexer._shared()
+    dead.indexer._beat()
+    assert alone.indexer._shared()
 
 
 def test_a_dead_indexers_lease_ends(postgres_engines: tuple[Engine, Engine], tmp_path: Path) -> None:
