@@ -8,7 +8,7 @@ from itertools import chain, count
 from typing import Any, NamedTuple
 
 from indexer.config import Root as RootConfig
-from indexer.db import blobs, explain, facts, postgresql
+from indexer.db import postgresql
 from indexer.db.connection import Connection, Row
 from indexer.errors import Retry
 from indexer.text import key, short_key, store
@@ -397,6 +397,8 @@ def tags_above(conn: Connection, job_id: int, step: int) -> list[int]:
 
 def forget_tags(conn: Connection, job_id: int) -> None:
     """Delete all points of a job with their payloads and what those say of it, tags, restarts, segments and rollups."""
+    from indexer.db import blobs, explain, facts  # rare, and their imports cost every start
+
     blobs.forget(conn, job_id)
     explain.forget(conn, job_id)
     facts.forget(conn, job_id)

@@ -5,13 +5,14 @@ The pure path is here; the compiled one (kernel.py) gives exactly the same and l
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,6 @@ import numpy.typing as npt
 from indexer import fields
 from indexer.decode import frames, kernel, mindspore, tensorboard
 from indexer.decode.event import BadRecord, Event, Value
-from indexer.decode.payload import Collector
 from indexer.types import (
     MAX_BLOB_BYTES,
     MAX_RECORD_BYTES,
@@ -36,6 +36,9 @@ from indexer.types import (
     Slice,
     Span,
 )
+
+if TYPE_CHECKING:
+    from indexer.decode.payload import Collector
 
 _DIALECTS = {Format.MINDSPORE: mindspore, Format.TENSORBOARD: tensorboard}
 
@@ -72,12 +75,19 @@ class Decoder:
     ) -> None:
         self.series: list[Series] = []
         self.max_record_bytes = max_record_bytes
-        self.collector = Collector(max_blob_bytes)
+        self.max_blob_bytes = max_blob_bytes
         self._wants_kernel = kernel
         self._kernel: _Fast | None = None
         self._compiling: threading.Thread | None = None
         self._least_bytes = _LEAST_BYTES
         self._jobs: dict[int, Tags] = {}
+
+    @functools.cached_property
+    def collector(self) -> Collector:
+        """What makes blobs of values; made when the first is met, for the imports cost every start."""
+        from indexer.decode.payload import Collector
+
+        return Collector(self.max_blob_bytes)
 
     def number(self, job: int, plugin: str, name: str) -> int | None:
         """Return the number of a series; None where it was never seen."""
@@ -141,9 +151,7 @@ class Decoder:
             function = kernel.load()
             self._wants_kernel = function is not None
             if function is not None:
-                self._kernel = _Fast(
-                    self, kernel.Walker(function, self.max_record_bytes, self.collector.max_blob_bytes)
-                )
+                self._kernel = _Fast(self, kernel.Walker(function, self.max_record_bytes, self.max_blob_bytes))
         return self._kernel if size >= self._least_bytes else None
 
     def span(self, view: memoryview, span: Span, slice_: Slice, points: Points) -> None:
@@ -179,7 +187,7 @@ class Decoder:
         if event.values and span.kind in (ShardKind.SUMMARY, ShardKind.LINEAGE):
             self._add(span.job, slice_.format, event, points, payload, offset + frames.HEADER_BYTES)
         if event.explains and span.kind is ShardKind.EXPLAIN:
-            kept = bytes(payload) if len(payload) <= self.collector.max_blob_bytes else None
+            kept = bytes(payload) if len(payload) <= self.max_blob_bytes else None
             slice_.explained.append(ExplainRecord(offset, len(payload), event.wall_time, event.step, kept))
 
     def _add(

@@ -17,7 +17,7 @@ from indexer.config import Config
 from indexer.decode import frames
 from indexer.decode.reader import Decoder
 from indexer.errors import UnreadableFile
-from indexer.ingest import explain, payloads
+from indexer.ingest import payloads
 from indexer.ingest.logdir import load_order
 from indexer.ingest.state import Job, Shard
 from indexer.ingest.tail import EDGE_BYTES, Opened, digest, open_shard
@@ -348,8 +348,11 @@ class Reader:
         self._see(place.job, decoded, first, found.last)
         part = self._part(place, place.offset)
         self._extend(part, decoded, first, found.last)
-        part.explained.extend(found.explained)
-        self.batch.payload_bytes += explain.size(found.explained)
+        if found.explained:
+            from indexer.ingest import explain  # rare, and its import costs every start
+
+            part.explained.extend(found.explained)
+            self.batch.payload_bytes += explain.size(found.explained)
         part.damages.extend(damages)
         part.records += found.records - records
         place.records += found.records - records
@@ -400,6 +403,8 @@ class Reader:
         self._sync(part, place)
         part.seen, part.state = place.opened.stat, place.state
         if place.shard.kind is ShardKind.EXPLAIN:
+            from indexer.ingest import explain
+
             part.manifest = explain.manifest(self.files, place.opened.path)
 
     def _room(self) -> int:

@@ -21,7 +21,7 @@ from indexer.db.connection import Connection, Database, transaction
 from indexer.db.dialect import POSTGRESQL
 from indexer.decode.reader import Decoder
 from indexer.errors import Refuse, Retry
-from indexer.ingest import explain, payloads
+from indexer.ingest import payloads
 from indexer.ingest.batch import Batch, Part
 from indexer.ingest.sequence import Arranged, Segment, TagState, arrange
 from indexer.ingest.state import Job, Shard
@@ -286,7 +286,11 @@ class Loader:
             if afresh := [part.shard.id for part in batch.parts if part.afresh]:
                 write.forget_errors(conn, afresh)
             write.add_errors(conn, [error for _, errors in shards for error in errors])
-            explain.store(conn, [explain.Loaded(p.job.id, p.shard.id, p.explained, p.manifest) for p in batch.parts])
+            explained = [part for part in batch.parts if part.explained or part.manifest is not None]
+            if explained:
+                from indexer.ingest import explain  # rare, and its import costs every start
+
+                explain.store(conn, [explain.Loaded(p.job.id, p.shard.id, p.explained, p.manifest) for p in explained])
             started = self._apply_start(conn, batch)
             for status in (CacheStatus.CACHED, CacheStatus.NOT_IN_CACHE):
                 write.set_status(conn, [job.id for job in ended if _final(job) is status], status)

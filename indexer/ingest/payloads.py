@@ -9,23 +9,25 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from indexer.db import blobs, bulk, facts
+from indexer.db import bulk
 from indexer.db.connection import Connection
 from indexer.ingest.logdir import load_order
 from indexer.ingest.sequence import TagState
-from indexer.plugins import histogram
 from indexer.types import Blob, Decoded, Histograms, Rows
+
+if TYPE_CHECKING:  # the kinds cost every start 50 ms: they are imported when there is a payload
+    from indexer.db import facts
 
 BATCH_BYTES = 16 * 2**20
 """Payloads of this size end a batch, so that memory is bounded whatever they are."""
 _OVERHEAD_BYTES = 500  # of a payload in memory, beside its data
 
-FIRST_BYTES = 2**20
+FIRST_BYTES = 4 * 2**20
 """Read of files before it is known how much payloads take in memory."""
 _LEAST_BYTES = 2**16
 
@@ -37,6 +39,8 @@ def size(decoded: Decoded, first: int, last: int) -> int:
     """Return the bytes in memory that the payloads of points first to last take."""
     taken = sum(_taken(blob) for blob in _between(decoded, first, last))
     if decoded.histograms is not None:
+        from indexer.plugins import histogram
+
         found = decoded.histograms.between(first, last)
         taken += int(found.buckets.sum()) * histogram.BUCKET_BYTES + len(found) * _OVERHEAD_BYTES
     return taken
@@ -149,6 +153,8 @@ def _pack_blobs(
     shards: Sequence[tuple[int, int]],
     pieces: Sequence[Piece],
 ) -> _Counts:
+    from indexer.db import facts
+
     ends = np.cumsum([points for _, points in shards])
     shard_of = np.searchsorted(ends, [index for index, _ in found], side="right").tolist()
     counts: _Counts = {}
@@ -178,10 +184,12 @@ def _histograms(pieces: Sequence[Piece]) -> list[tuple[npt.NDArray[np.int64], Hi
 
 def _pack_histograms(packed: Packed, dialect: str, keys: _Keys, many: Sequence[Histograms], counts: _Counts) -> None:
     """Pack histograms that came as columns, sorted by their keys: the tables' indexes grow at their ends."""
+    from indexer.plugins import histogram
+
     order = np.lexsort((keys.seq, keys.step, keys.tag_id))
     keys = _Keys(keys.tag_id[order], keys.step[order], keys.seq[order])
     unordered = [payload for found in many for payload in histogram.data_of(found)]
-    facts = [text for found in many for text in histogram.facts_of(found)]
+    said = [text for found in many for text in histogram.facts_of(found)]
     at = order.tolist()
     data = [unordered[i] for i in at]  # no view: the garbage collector need not look at bytes
     packed.histograms = (
@@ -191,7 +199,7 @@ def _pack_histograms(packed: Packed, dialect: str, keys: _Keys, many: Sequence[H
         [_json((len(payload) // histogram.BUCKET_BYTES, 3)) for payload in data],
         [len(payload) for payload in data],
         [sha256(payload).digest() for payload in data],
-        [facts[i] for i in at],
+        [said[i] for i in at],
         data,
     )
     columns = {name: np.concatenate([getattr(found, name) for found in many])[order] for name in _OF_TABLE}
@@ -228,6 +236,8 @@ def _clock(pieces: Sequence[Piece], index: int) -> float | None:
 
 def store(conn: Connection, packed: Packed) -> None:
     """Write payloads, in the transaction of their points; `tables` are inserted as these are."""
+    from indexer.db import blobs, facts
+
     blobs.add(conn, packed.blobs)
     blobs.add_histograms(conn, packed.histograms)
     for table, rows in packed.more.items():
