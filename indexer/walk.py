@@ -1,7 +1,6 @@
-"""Small protobuf messages by hand: the web shows what plugins wrote, and knows no protobuf.
+"""Small protobuf messages as dicts: the web shows what plugins wrote, and knows no protobuf.
 
-Source: the wire format of Protocol Buffers. Only what such messages need: varints, strings, messages, repeated or not.
-Fields that are not asked for are passed over.
+Only what such messages need: varints, strings, messages, repeated or not. Fields that are not asked for are passed over.
 """
 
 from __future__ import annotations
@@ -9,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+from indexer import fields
+
 _MAX_DEPTH = 16
-_MAX_VARINT_BYTES = 10
 
 
 class Field(NamedTuple):
@@ -26,31 +25,16 @@ Fields = Mapping[int, Field]
 """Of a message, by number."""
 
 
-def read(data: bytes, fields: Fields, depth: int = 0) -> dict[str, Any]:
+def read(data: bytes, known: Fields, depth: int = 0) -> dict[str, Any]:
     """Return the fields that `data` has, by name; repeated ones are lists. ValueError where it is no such message."""
     if depth > _MAX_DEPTH:
         raise ValueError("messages within messages, too deep")
     found: dict[str, Any] = {}
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        wire_type, field = key & 7, fields.get(key >> 3)
-        value: int | bytes
-        if wire_type == _VARINT:
-            value, at = _varint(data, at)
-        elif wire_type == _BYTES:
-            length, at = _varint(data, at)
-            value, at = data[at : at + length], at + length
-        elif wire_type in {_FIXED64, _FIXED32}:
-            at += 8 if wire_type == _FIXED64 else 4
-            value = b""
-        else:
-            raise ValueError(f"byte {at}: wire type {wire_type}")
-        if at > len(data):
-            raise ValueError(f"ends within a field, at byte {len(data)}")
-        if field is None or key >> 3 == 0 or wire_type in {_FIXED64, _FIXED32}:
+    for number, wire, start, stop in fields.walk(data):
+        field = known.get(number)
+        if field is None or wire not in {fields.VARINT, fields.BYTES}:
             continue
-        for made in _values(field, value, depth):
+        for made in _values(field, start if wire == fields.VARINT else data[start:stop], depth):
             if field.many:
                 found.setdefault(field.name, []).append(made)
             else:
@@ -70,7 +54,7 @@ def _values(field: Field, value: int | bytes, depth: int) -> list[Any]:
         return []
     numbers, at = [], 0
     while at < len(value):
-        number, at = _varint(value, at)
+        number, at = fields.varint(value, at, len(value))
         numbers.append(_number(field, number))
     return numbers
 
@@ -82,9 +66,9 @@ def _is_number(field: Field) -> bool:
 
 
 def _number(field: Field, number: int) -> int | bool | str:
-    signed = number - 2**64 if number >= 2**63 else number
     if field.type is bool:
         return bool(number)
+    signed = fields.signed(number)
     if isinstance(field.type, type):
         return signed
     return str(field.type.get(signed, signed))
@@ -95,14 +79,3 @@ def _text(field: Field, value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError as e:
         raise ValueError(f"byte {e.start} of {field.name} is no UTF-8") from None
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    number = 0
-    for n in range(_MAX_VARINT_BYTES):
-        if at + n >= len(data):
-            raise ValueError(f"ends within a number, at byte {len(data)}")
-        number |= (data[at + n] & 0x7F) << (7 * n)
-        if data[at + n] < 0x80:
-            return number & (2**64 - 1), at + n + 1
-    raise ValueError(f"byte {at}: a number of more than {_MAX_VARINT_BYTES} bytes")

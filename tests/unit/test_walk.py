@@ -63,13 +63,13 @@ def test_what_is_not_asked_for_is_passed_over() -> None:
 @pytest.mark.parametrize(
     ("message", "says"),
     [
-        (b"\x08", "ends within a number"),
-        (b"\x08" + b"\xff" * 11, "more than 10 bytes"),
-        (b"\x2a\x05abc", "ends within a field"),
-        (double_field(9, 0.5)[:-1], "ends within a field"),
+        (b"\x08", "ends inside a field"),
+        (b"\x08" + b"\xff" * 11, "more than 64 bits"),
+        (b"\x2a\x05abc", "ends inside a field"),
+        (double_field(9, 0.5)[:-1], "ends inside a field"),
         (b"\x0b", "wire type 3"),
         (bytes_field(5, b"\xff"), "byte 0 of text is no UTF-8"),
-        (bytes_field(4, b"\x0a\x7f"), "ends within a field"),
+        (bytes_field(4, b"\x0a\x7f"), "ends inside a field"),
     ],
 )
 def test_what_is_no_message_is_an_error(message: bytes, says: str) -> None:
