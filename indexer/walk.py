@@ -1,6 +1,6 @@
 """Small protobuf messages as dicts: the web shows what plugins wrote, and knows no protobuf.
 
-Only what such messages need: varints, strings, messages, repeated or not. Fields that are not asked for are passed over.
+Only what such messages need: varints, strings, messages, repeated or not. Fields nobody asks for are passed over.
 """
 
 from __future__ import annotations

@@ -23,6 +23,10 @@ BUCKET = 64  # points of a bucket of level 0
 FAN = 8  # buckets of one level in a bucket of the next
 LONG = 16_384  # points of a tag from which on it is rolled up; below, the raw rows are read as fast
 
+SOON_LONG = 1_000
+"""Points that a batch adds to a short tag, from which on it may be long soon: see `fold_ahead`."""
+
+_SHORT_POINTS = 500_000  # of short tags in memory: 16 MB
 _CHUNK = 131_072  # points worked on at once: a few MB
 _TAGS = 400  # in one statement
 _LEVELS = 64  # more than there can be
@@ -68,20 +72,35 @@ class Tails:
     """
 
     kept: dict[int, Tail] = field(default_factory=dict)  # by tag_id
+    short_points: int = 0  # kept of tags that have no buckets yet
 
     def take(self, tag: Rolled, new: int) -> Tail | None:
         """Return the open end of a tag before a batch of `new` points, None where it is not known; it is used up."""
         if tag.point_count == new:
             return Tail(0, 0, _NONE, ())
-        tail = self.kept.pop(tag.tag_id, None)
+        tail = self._pop(tag.tag_id)
         if tail is None or (tail.point_count, tail.rolled_count) != (tag.point_count - new, tag.rolled_count):
             return None
         return tail
 
+    def grow(self, tag: Rolled, new: Rows) -> None:
+        """Keep all points of a tag that is short still, as far as there is room: they need not be read back later."""
+        tail = self.take(tag, len(new))
+        if tail is not None and self.short_points + tag.point_count <= _SHORT_POINTS:
+            points = Rows(*(np.concatenate([getattr(r, n) for r in (tail.points, new)]) for n in bulk.COLUMNS))
+            self.kept[tag.tag_id] = Tail(tag.point_count, 0, points, ())
+            self.short_points += tag.point_count
+
     def forget(self, tag_ids: Iterable[int]) -> None:
         """Drop what is known of tags."""
         for tag_id in tag_ids:
-            self.kept.pop(tag_id, None)
+            self._pop(tag_id)
+
+    def _pop(self, tag_id: int) -> Tail | None:
+        tail = self.kept.pop(tag_id, None)
+        if tail is not None and not tail.rolled_count:
+            self.short_points -= len(tail.points)
+        return tail
 
 
 @dataclass(slots=True)
@@ -104,14 +123,19 @@ class Ahead:
 
 
 def fold_ahead(tags: Sequence[Rolled], rows: Rows, tails: Tails) -> Ahead:
-    """Fold what a batch adds to tags whose open ends are known; `tags` and `rows` as for `fold`.
+    """Fold what a batch adds to tags whose open ends are known; `rows` as for `fold`.
 
+    tags: those that `fold` wants, and short ones that may be long soon: their points are kept till then.
     The caller inserts the buckets, with `columns_of`, in the transaction of the rows.
     """
     ahead = Ahead([], [], np.empty(0, _BUCKET))
     opened: list[_Open] = []
-    for tag, new in _parts(tags, rows):
+    for tag, new in _parts(tags, rows, least=0):
         plain = tag.reset_step is None and not new.seq.any()
+        if tag.point_count < LONG:
+            if plain:
+                tails.grow(tag, new)
+            continue
         tail = tails.take(tag, len(new)) if plain else None
         if tail is None or tail.levels is None:
             ahead.left.append(tag)
@@ -131,9 +155,9 @@ def columns_of(buckets: Buckets) -> tuple[dict[str, npt.NDArray[Any]], dict[str,
     return {name: np.ascontiguousarray(buckets[name]) for name in _NAMES}, nulls
 
 
-def _parts(tags: Sequence[Rolled], rows: Rows) -> Iterator[tuple[Rolled, Rows]]:
-    """Yield the long ones of `tags` in the order of their ids, with their rows."""
-    long = sorted((tag for tag in tags if tag.point_count >= LONG), key=lambda tag: tag.tag_id)
+def _parts(tags: Sequence[Rolled], rows: Rows, *, least: int) -> Iterator[tuple[Rolled, Rows]]:
+    """Yield those of `tags` with at least so many points in the order of their ids, with their rows."""
+    long = sorted((tag for tag in tags if tag.point_count >= least), key=lambda tag: tag.tag_id)
     ids = [tag.tag_id for tag in long]
     starts, stops = (np.searchsorted(rows.tag_id, ids, side=side).tolist() for side in ("left", "right"))
     for tag, start, stop in zip(long, starts, stops, strict=True):
@@ -162,7 +186,7 @@ def fold(conn: Connection, tags: Sequence[Rolled], rows: Rows, tails: Tails | No
     blind = bulk.index_missing(conn)
     opened: list[_Open] = []
     unread: list[_Open] = []  # plain tags whose short open end is read with others'
-    for tag, new in _parts(tags, rows):
+    for tag, new in _parts(tags, rows, least=LONG):
         if tag.reset_step is not None or new.seq.any():
             found, done[tag.tag_id] = _settle(conn, tag, new, tails, blind=blind)
         else:  # never disturbed: steps increase throughout, so the counts tell how many points are open

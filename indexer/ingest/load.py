@@ -135,9 +135,9 @@ class Loader:
         """Drop what memory holds of the tags of jobs."""
         jobs = list(jobs)
         for job in jobs:
-            for number, t in (job.tags or {}).items():
+            for number in job.tags or ():
                 self.tags.pop(number, None)
-                self.tails.kept.pop(t.id, None)
+            self.tails.forget(t.id for t in (job.tags or {}).values())
             job.tags = None
         self.remembered.difference_update(job.id for job in jobs)
         with self.lock:
@@ -196,7 +196,12 @@ class Loader:
 
     def _pack(self, prepared: Prepared, arranged: Arranged, tags: Sequence[TagState]) -> None:
         dialect = self.database.dialect
-        long = {t.id: t for t in tags if t.rolled_count or t.point_count >= rollups.LONG}
+        _, added = np.unique(arranged.rows.tag_id, return_counts=True)
+        long = {
+            t.id: t
+            for t, count in zip(tags, added.tolist(), strict=True)
+            if t.rolled_count or t.point_count >= rollups.LONG or count >= rollups.SOON_LONG
+        }
         if long:
             ahead = rollups.fold_ahead(
                 [_rolled(t, arranged.reset.get(t.id)) for t in long.values()], arranged.rows, self.tails

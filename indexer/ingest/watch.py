@@ -47,6 +47,7 @@ _BEAT_SECONDS = 5.0
 _REPORT_SECONDS = 0.2
 _ACTIVE_SECONDS = 60.0  # a file that grew is looked at every second for so long, should notifications be lost
 _ACTIVE_LOOK_SECONDS = 1.0
+_ACTIVE_LOOK_SHARE = 0.05  # of the time at most: ten thousand runs may have been copied here just now
 _BACK_OFF_SECONDS = (0.1, 30.0)
 _POINT_BYTES = 50  # of a file, roughly, to guess how many points lie ahead
 
@@ -207,7 +208,8 @@ class Indexer:
                 self._look(Path(path), tree=False)
         if now >= self.next_active:
             self._look_at_active(now)
-            self.next_active = now + _ACTIVE_LOOK_SECONDS
+            done = self.clock.monotonic()
+            self.next_active = done + max(_ACTIVE_LOOK_SECONDS, (done - now) / _ACTIVE_LOOK_SHARE)
         if now >= self.next_beat:
             self._beat()
         self._report()

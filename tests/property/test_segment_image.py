@@ -108,7 +108,9 @@ def test_an_image_load_equals_the_plain_path(
 
 
 buckets = st.lists(
-    st.tuples(st.integers(1, 3), st.integers(0, 2), st.integers(0, 5), st.integers(-(2**63), 2**63 - 1), floats, floats),
+    st.tuples(
+        st.integers(1, 3), st.integers(0, 2), st.integers(0, 5), st.integers(-(2**63), 2**63 - 1), floats, floats
+    ),
     min_size=1,
     max_size=40,
     unique_by=lambda b: b[:3],
