@@ -298,7 +298,7 @@ class Indexer:
     def _between(self, loading: set[int], stop: threading.Event) -> None:
         """Between two batches of a load: what is new elsewhere must not wait for its end."""
         self._tend()
-        live = [job for job in self.dirty.values() if job.id not in loading and job.dirty and _is_live(job)]
+        live = [job for job in self.dirty.values() if job.id not in loading and _is_live(job) and job.dirty]
         if live:
             self._load_live(self._claim(live), stop)
 
