@@ -7,6 +7,7 @@ llvmlite or a processor they know there is no kernel, and the pure path (reader.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -317,13 +318,19 @@ def _compile(path: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
+    def end() -> None:
+        child.kill()
+        child.wait()
+
+    atexit.register(end)  # who ends while this goes on, in a thread, leaves nothing running
     try:
         child.wait(_COMPILE_SECONDS)
     except BaseException:
-        child.kill()
-        child.wait()
+        end()
         raise
     finally:
+        atexit.unregister(end)
         if child.stdin is not None:
             child.stdin.close()
 
