@@ -24,6 +24,7 @@ from sqlalchemy import Connection, Engine
 from indexer import text as names
 from indexer.db.engine import read_only
 from indexer.errors import Refuse, Report, UsageError
+from indexer.payload import finite
 from indexer.types import DataClass
 from summarydb.work import naming, open_existing
 from webapi import attached, blobs, kinds, queries, respond
@@ -355,7 +356,7 @@ class _Csv:
 
     def _line(self, values: Sequence[Any]) -> None:
         buffer = io.StringIO()
-        cells = [json.dumps(value) if isinstance(value, list) else respond.finite(value) for value in values]
+        cells = [json.dumps(value) if isinstance(value, list) else finite(value) for value in values]
         csv.writer(buffer, lineterminator="").writerow(cells)
         self._out.write(buffer.getvalue().encode("utf-8", "backslashreplace"))
 

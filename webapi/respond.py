@@ -19,6 +19,7 @@ import orjson
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request, Response
 
+from indexer.payload import finite
 from webapi.errors import Malformed
 
 JSON = "application/json"
@@ -52,20 +53,6 @@ def encode_finite(value: object) -> bytes:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:  # lone surrogates
         return encode(value)
-
-
-def finite(value: object) -> object:
-    """Return `value` with every float that is not finite as a string."""
-    match value:
-        case float():
-            if math.isfinite(value):
-                return value
-            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-        case dict():
-            return {key: finite(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [finite(inner) for inner in value]
-    return value
 
 
 def infinite(rows: Sequence[Sequence[Any]], places: Iterable[int]) -> bool:

@@ -23,6 +23,7 @@ from indexer import content
 from indexer import text as names
 from indexer.config import Config
 from indexer.db.engine import read_only
+from indexer.payload import finite
 from indexer.types import CacheStatus, DataClass
 from indexer.version import REVISION
 from webapi import attached, queries, respond
@@ -394,7 +395,7 @@ def _tag_items(rows: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
         for item in items:
             item["name"], item["plugin"] = names.show(item["name"]), names.show(item["plugin"])
     if respond.infinite(rows, _FLOATS):
-        return [cast("dict[str, Any]", respond.finite(item)) for item in items]
+        return [cast("dict[str, Any]", finite(item)) for item in items]
     return items
 
 

@@ -231,6 +231,11 @@ class _Checkpoints:
                     raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
+def among(numbers: Iterable[int]) -> str:
+    """Return ids as the inside of IN (...), which may be empty: bound values are few on an old SQLite."""
+    return ", ".join(str(int(number)) for number in sorted(set(numbers))) or "NULL"
+
+
 @contextmanager
 def transaction(database: Database) -> Iterator[Connection]:
     """Write in one transaction; errors come out as our families."""

@@ -6,10 +6,10 @@ Tables here are a function of the payloads in load order: each commit brings the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from indexer.db.connection import Connection
+from indexer.db.connection import Connection, among
 from indexer.payload import as_json
 from indexer.plugins import hparams, lineage
 from indexer.text import show, store
@@ -45,7 +45,7 @@ Order = Callable[[str], Any]
 
 def fold(conn: Connection, said: Sequence[Said], order: Order) -> None:
     """Bring what jobs are said to be up to date, by payloads in load order. Some ten statements for many jobs."""
-    found = conn.execute(f"SELECT id, job_id FROM shards WHERE id IN ({_among(one.shard for one in said)})")
+    found = conn.execute(f"SELECT id, job_id FROM shards WHERE id IN ({among(one.shard for one in said)})")
     jobs = dict(found.fetchall())
     by_job: dict[int, list[Said]] = {}
     for one in said:
@@ -65,7 +65,7 @@ def _fold(conn: Connection, said: Mapping[int, Sequence[Said]], order: Order) ->
     records = {job: [one for one in found if one.kind == lineage.KIND.name] for job, found in said.items()}
     records = {job: found for job, found in records.items() if found}
     given = _fold_lineage(conn, records, order) if records else []
-    query = f"SELECT job_id, {', '.join(_RUN)} FROM hparam_runs WHERE job_id IN ({_among(said)})"
+    query = f"SELECT job_id, {', '.join(_RUN)} FROM hparam_runs WHERE job_id IN ({among(said)})"
     known = {row[0]: dict(zip(_RUN, row[1:], strict=True)) for row in conn.execute(query)}
     runs: dict[int, dict[str, Any]] = {}
     for job, found in said.items():
@@ -92,7 +92,7 @@ class Given(NamedTuple):
 def _fold_lineage(conn: Connection, said: Mapping[int, Sequence[Said]], order: Order) -> list[Given]:
     """Merge the lineage of jobs anew; return their hyperparameters."""
     states: dict[int, dict[int, lineage.State]] = {job: {} for job in said}
-    query = f"SELECT job_id, shard_id, state FROM lineage_files WHERE job_id IN ({_among(said)})"
+    query = f"SELECT job_id, shard_id, state FROM lineage_files WHERE job_id IN ({among(said)})"
     for job, shard, state in conn.execute(query):
         states[job][shard] = json.loads(state)
     changed: dict[int, int] = {}
@@ -102,7 +102,7 @@ def _fold_lineage(conn: Connection, said: Mapping[int, Sequence[Said]], order: O
             lineage.absorb(state, one.at, one.wall_time, json.loads(one.facts))
             changed[one.shard] = job
     conn.many(_STATE, [(shard, job, json.dumps(states[job][shard])) for shard, job in sorted(changed.items())])
-    shards = _among(shard for files in states.values() for shard in files)
+    shards = among(shard for files in states.values() for shard in files)
     names = dict(conn.execute(f"SELECT id, name FROM shards WHERE id IN ({shards})").fetchall())
     rows: list[tuple[Any, ...]] = []
     given = []
@@ -112,7 +112,7 @@ def _fold_lineage(conn: Connection, said: Mapping[int, Sequence[Said]], order: O
         rows += [(job, i, *_stored(row)) for i, row in enumerate(merged)]
         values = {row.key: json.loads(row.json) for row in merged if row.section == "hyper_parameters"}
         given.append(Given(job, LINEAGE, values, lineage.FLOATS))
-    conn.execute(f"DELETE FROM lineage WHERE job_id IN ({_among(said)})")
+    conn.execute(f"DELETE FROM lineage WHERE job_id IN ({among(said)})")
     conn.many(_LINEAGE, rows)
     return given
 
@@ -149,14 +149,14 @@ def _replace(conn: Connection, given: Sequence[Given]) -> None:
     for source in (SESSION, LINEAGE):
         jobs = [one.job for one in given if one.source == source]
         if jobs:
-            conn.execute(f"DELETE FROM hparams WHERE source = ? AND job_id IN ({_among(jobs)})", (source,))
+            conn.execute(f"DELETE FROM hparams WHERE source = ? AND job_id IN ({among(jobs)})", (source,))
     conn.many(_HPARAM, rows)
 
 
 def _sum_up(conn: Connection, runs: Mapping[int, dict[str, Any]]) -> None:
     """Write runs, each with all its hyperparameters as one object: NULL where there are neither these nor a session."""
     values: dict[int, dict[str, Any]] = {job: {} for job in runs}
-    query = f"SELECT job_id, name, json FROM hparams WHERE job_id IN ({_among(runs)}) ORDER BY job_id, source, ordinal"
+    query = f"SELECT job_id, name, json FROM hparams WHERE job_id IN ({among(runs)}) ORDER BY job_id, source, ordinal"
     for job, name, value in conn.execute(query):  # lineage first: the session counts
         values[job][show(name)] = json.loads(value)
     for job, run in runs.items():
@@ -165,10 +165,5 @@ def _sum_up(conn: Connection, runs: Mapping[int, dict[str, Any]]) -> None:
         (job, *(run[name] for name in _RUN)) for job, run in runs.items() if any(v is not None for v in run.values())
     ]
     conn.many(_TO_RUN, rows)
-    gone = _among(runs.keys() - {row[0] for row in rows})
+    gone = among(runs.keys() - {row[0] for row in rows})
     conn.execute(f"DELETE FROM hparam_runs WHERE job_id IN ({gone})")
-
-
-def _among(numbers: Iterable[int]) -> str:
-    """Return what stands in IN (...), which may be empty: bound values are few on an old SQLite."""
-    return ", ".join(str(int(number)) for number in sorted(set(numbers))) or "NULL"

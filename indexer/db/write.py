@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from indexer.config import Root as RootConfig
 from indexer.db import postgresql
-from indexer.db.connection import Connection, Row
+from indexer.db.connection import Connection, Row, among
 from indexer.errors import Retry
 from indexer.text import key, short_key, store
 from indexer.types import CacheStatus, RestartCause
@@ -142,11 +142,6 @@ def _update(table: str, columns: Sequence[str], by: Sequence[str]) -> str:
     return f"UPDATE {table} SET {changes} WHERE {' AND '.join(f'{name} = ?' for name in by)}"
 
 
-def _among(numbers: Iterable[int]) -> str:
-    """Return ids as the inside of IN (...), which may be empty."""
-    return ", ".join(str(int(number)) for number in numbers) or "NULL"
-
-
 def _turned(rows: Sequence[Values], last: Sequence[str]) -> tuple[tuple[str, ...], list[Row]]:
     """Return the columns of mappings that are alike, without `last`, and their values, those of `last` at the end."""
     names = tuple(name for name in rows[0] if name not in last)
@@ -189,7 +184,7 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 def known_jobs(conn: Connection, root_ids: Sequence[int], *, above: int = 0) -> list[JobRow]:
     """Return the jobs below the roots with an id greater than `above`."""
-    query = f"{_JOBS} WHERE root_id IN ({_among(root_ids)}) AND id > ?"
+    query = f"{_JOBS} WHERE root_id IN ({among(root_ids)}) AND id > ?"
     return [JobRow._make(row) for row in conn.execute(query, (above,))]
 
 
@@ -197,19 +192,19 @@ def known_shards(conn: Connection, root_ids: Sequence[int], *, above: int = 0) -
     """Return the shards below the roots, with an id greater than `above`, that no other file replaced."""
     query = (
         f"{_SHARDS} JOIN jobs j ON j.id = s.job_id "
-        f"WHERE j.root_id IN ({_among(root_ids)}) AND s.id > ? AND s.state <> 'replaced'"
+        f"WHERE j.root_id IN ({among(root_ids)}) AND s.id > ? AND s.state <> 'replaced'"
     )
     return [ShardRow._make(row) for row in conn.execute(query, (above,))]
 
 
 def jobs_by_id(conn: Connection, job_ids: Sequence[int]) -> list[JobRow]:
     """Return jobs."""
-    return [JobRow._make(row) for row in conn.execute(f"{_JOBS} WHERE id IN ({_among(job_ids)})")]
+    return [JobRow._make(row) for row in conn.execute(f"{_JOBS} WHERE id IN ({among(job_ids)})")]
 
 
 def shards_of(conn: Connection, job_ids: Sequence[int]) -> list[ShardRow]:
     """Return the shards of jobs that no other file replaced."""
-    query = f"{_SHARDS} WHERE s.job_id IN ({_among(job_ids)}) AND s.state <> 'replaced'"
+    query = f"{_SHARDS} WHERE s.job_id IN ({among(job_ids)}) AND s.state <> 'replaced'"
     return [ShardRow._make(row) for row in conn.execute(query)]
 
 
@@ -265,7 +260,7 @@ def move_cursors(conn: Connection, rows: Sequence[Values]) -> None:
 
 def cursors_of(conn: Connection, shard_ids: Sequence[int]) -> dict[int, int]:
     """Return how far shards are read, by id."""
-    return dict(conn.execute(f"SELECT id, cursor FROM shards WHERE id IN ({_among(shard_ids)})"))
+    return dict(conn.execute(f"SELECT id, cursor FROM shards WHERE id IN ({among(shard_ids)})"))
 
 
 def set_status(conn: Connection, job_ids: Sequence[int], to: CacheStatus) -> None:
@@ -273,7 +268,7 @@ def set_status(conn: Connection, job_ids: Sequence[int], to: CacheStatus) -> Non
     if not job_ids:
         return
     legal = ", ".join(f"'{status}'" for status in CacheStatus if status.may_become(to))
-    statement = f"UPDATE jobs SET cache_status = '{to}' WHERE id IN ({_among(job_ids)}) AND cache_status IN ({legal})"
+    statement = f"UPDATE jobs SET cache_status = '{to}' WHERE id IN ({among(job_ids)}) AND cache_status IN ({legal})"
     if conn.execute(statement).rowcount != len(job_ids):
         raise Retry(f"a job could not become {to}: another indexer works on it; it is looked at again")
 
@@ -281,7 +276,7 @@ def set_status(conn: Connection, job_ids: Sequence[int], to: CacheStatus) -> Non
 def set_revision(conn: Connection, job_ids: Sequence[int], revision: int) -> None:
     """Say of jobs that they changed with the commit of this number."""
     if job_ids:
-        conn.execute(f"UPDATE jobs SET revision = ? WHERE id IN ({_among(job_ids)})", (revision,))
+        conn.execute(f"UPDATE jobs SET revision = ? WHERE id IN ({among(job_ids)})", (revision,))
 
 
 def bump(conn: Connection) -> int:
@@ -311,7 +306,7 @@ def tags_of(conn: Connection, job_ids: Sequence[int]) -> list[TagRow]:
         f"SELECT {', '.join(columns)}, r.step FROM tags t "
         "LEFT JOIN tag_segments g ON g.tag_id = t.id AND g.ordinal = t.segments - 1 "
         "LEFT JOIN restarts r ON r.tag_id = t.id AND r.seq = t.seq AND g.last_seq < t.seq "
-        f"WHERE t.job_id IN ({_among(job_ids)}) ORDER BY t.id"
+        f"WHERE t.job_id IN ({among(job_ids)}) ORDER BY t.id"
     )
     return [TagRow._make(row) for row in conn.execute(query)]
 
@@ -409,7 +404,7 @@ def forget_tags(conn: Connection, job_id: int) -> None:
 
 def forget_errors(conn: Connection, shard_ids: Sequence[int]) -> None:
     """Delete the damage seen in shards that are read again from their beginning."""
-    conn.execute(f"DELETE FROM shard_errors WHERE shard_id IN ({_among(shard_ids)})")
+    conn.execute(f"DELETE FROM shard_errors WHERE shard_id IN ({among(shard_ids)})")
 
 
 # Indexers and their leases --------------------------------------------------------------------------------------------
@@ -420,7 +415,7 @@ def claim(conn: Connection, owner: int, job_ids: Sequence[int], now: float, unti
     """
     statement = (
         "UPDATE jobs SET lease_owner = ?, lease_expires = ?, lease_generation = lease_generation + 1 WHERE id IN ("
-        f"SELECT id FROM jobs WHERE id IN ({_among(job_ids)}) "
+        f"SELECT id FROM jobs WHERE id IN ({among(job_ids)}) "
         "AND (lease_owner IS NULL OR lease_owner = ? OR lease_expires < ?) FOR UPDATE SKIP LOCKED"
         ") RETURNING id, revision"
     )
@@ -429,7 +424,7 @@ def claim(conn: Connection, owner: int, job_ids: Sequence[int], now: float, unti
 
 def release(conn: Connection, owner: int, job_ids: Sequence[int] | None = None) -> None:
     """Give leases back: of `job_ids`, or all the indexer holds."""
-    some = "" if job_ids is None else f" AND id IN ({_among(job_ids)})"
+    some = "" if job_ids is None else f" AND id IN ({among(job_ids)})"
     conn.execute(f"UPDATE jobs SET lease_owner = NULL, lease_expires = NULL WHERE lease_owner = ?{some}", (owner,))
 
 
@@ -441,7 +436,7 @@ def renew(conn: Connection, owner: int, until: float) -> None:
 def abandoned(conn: Connection, root_ids: Sequence[int], now: float) -> None:
     """Say of jobs that a dead indexer left in CACHING that nobody loads them."""
     query = (
-        f"SELECT id FROM jobs WHERE root_id IN ({_among(root_ids)}) AND cache_status = '{CacheStatus.CACHING}' "
+        f"SELECT id FROM jobs WHERE root_id IN ({among(root_ids)}) AND cache_status = '{CacheStatus.CACHING}' "
         "AND (lease_owner IS NULL OR lease_expires < ?)"
     )
     set_status(conn, [row[0] for row in conn.execute(query, (now,))], CacheStatus.NOT_IN_CACHE)

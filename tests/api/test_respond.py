@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.payload import finite
 from tests.api.conftest import refuse_constant
 from webapi import respond
 from webapi.errors import Malformed
@@ -47,7 +48,7 @@ def test_a_column_is_strict_json_and_exact(numbers: list[float | None]) -> None:
 )
 def test_encoding_is_strict_for_every_value(value: object) -> None:
     """Floats that are not finite become strings wherever they are."""
-    assert respond.finite(value) == strict(respond.encode(value))
+    assert finite(value) == strict(respond.encode(value))
 
 
 def test_a_lone_surrogate_is_escaped() -> None:
