@@ -123,7 +123,7 @@ class Database:
         try:
             conn = Connection(self.dialect, raw)
             yield conn
-            raw.execute("COMMIT")
+            self._commit(raw)
         except BaseException:
             self._roll_back(raw)
             raise
@@ -171,6 +171,10 @@ class Database:
             raw = self.connect().raw
             raw.execute("BEGIN")
         return raw
+
+    def _commit(self, raw: Any) -> None:
+        """End a transaction: the moment in which all of it is there, or nothing."""
+        raw.execute("COMMIT")
 
     def _roll_back(self, raw: Any) -> None:
         """Undo what is open; a connection that cannot even do that is given up."""

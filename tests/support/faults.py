@@ -1,0 +1,32 @@
+"""What goes wrong around a commit of the indexer: a crash, a failure, a connection that is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+from unittest import mock
+
+from indexer.db.connection import Database
+
+When = Literal["before", "after"]
+Each = Callable[[int, When, Any], None]
+
+
+@contextmanager
+def commits(each: Each) -> Iterator[list[int]]:
+    """Call `each` before and after every commit of the indexer, with its number and the driver's connection.
+
+    Yields a list of the numbers so far. Migrations and what tests write themselves do not count.
+    """
+    commit, numbers = Database._commit, list[int]()
+
+    def counted(self: Database, raw: Any) -> None:
+        number = len(numbers)
+        numbers.append(number)
+        each(number, "before", raw)
+        commit(self, raw)
+        each(number, "after", raw)
+
+    with mock.patch.object(Database, "_commit", counted):
+        yield numbers
