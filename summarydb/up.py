@@ -92,6 +92,7 @@ class Up:
         self.progress = ProgressLine(sys.stderr)
         self.migrated = False
         self.announced = False
+        self.waiting: str | None = None  # what the indexer waits for, or waits of it
         self.refusal: tuple[int, str] | None = None
 
     def run(self) -> int:
@@ -138,10 +139,10 @@ class Up:
         threading.Thread(target=self.listen, args=(child, child.process), daemon=True).start()
 
     def send_settings(self, child: Child) -> None:
-        """Send what a child needs first, as one line; the web also whether the schema is there."""
+        """Send what a child needs first, as one line; the web also whether the schema is there, and what is amiss."""
         child.tell(**to_json(self.settings))
         if child is self.web and self.migrated:
-            child.tell(migrated=True)
+            child.tell(migrated=True, waiting=self.waiting)
 
     def listen(self, child: Child, process: subprocess.Popen[str]) -> None:
         """Put all that `process` says into the inbox, and its end."""
@@ -156,7 +157,11 @@ class Up:
         match message:
             case {"migrated": True}:
                 self.migrated = child.was_ready = True
-                self.web.tell(migrated=True)
+                self.waiting = None
+                self.web.tell(migrated=True, waiting=None)
+            case {"waiting": str() | None as why}:
+                self.waiting = why
+                self.web.tell(waiting=why)
             case {"progress": dict(progress)}:
                 self.progress.show(**progress)
             case {"port": int(port)}:  # the next life of the web keeps the address
@@ -193,7 +198,11 @@ class Up:
         if now - child.born > STEADY_SECONDS:
             child.pause = FIRST_PAUSE
         self.progress.close()
-        ending.say(f"{name} ended ({child.last_words or cause(code)}); it is started again in {child.pause:g} s")
+        news = f"{name} ended ({child.last_words or cause(code)}); it is started again in {child.pause:g} s"
+        ending.say(news)
+        if child is self.indexer:
+            self.waiting = news
+            self.web.tell(waiting=news)
         child.start_at = now + child.pause
         child.pause = min(child.pause * 2, LAST_PAUSE)
 

@@ -66,6 +66,8 @@ class Site:
     version: str
     ask: Ask | None = None
     now: Callable[[], float] = time.time
+    waiting: Callable[[], str | None] = lambda: None
+    """What the indexer beside us waits for; it cannot write that into a database that is full or away."""
 
     def tell(self, jobs: Sequence[queries.JobRef]) -> None:
         """Tell the indexer, where there is one to ask, that people look at these jobs."""
@@ -242,13 +244,14 @@ Answer = Response | Iterator[bytes]
 def health(site: Site, conn: Connection) -> Response:
     """Render `/health`."""
     found = queries.health(conn)
-    heard = found.indexer
+    heard = told(site, found.indexer)
     indexer = None
     if heard is not None:
+        now = queries.server_time(conn) or site.now()
         indexer = {
-            "alive": alive(heard, site.now()),
+            "alive": alive(heard, now),
             "heartbeat": heard.heartbeat,
-            "lag": max(0.0, site.now() - heard.heartbeat),
+            "lag": max(0.0, now - heard.heartbeat),
             "state": heard.state,
             "message": heard.message,
             "holder": f"{heard.host}:{heard.pid}",
@@ -275,9 +278,18 @@ def health(site: Site, conn: Connection) -> Response:
     return answer
 
 
+def told(site: Site, indexer: queries.IndexerRow | None) -> queries.IndexerRow | None:
+    """Return an indexer with what the one beside us waits for, where it does: its row may be older."""
+    waiting = site.waiting()
+    return indexer if waiting is None or indexer is None else indexer._replace(state="waiting", message=waiting)
+
+
 def alive(indexer: queries.IndexerRow, now: float) -> bool:
-    """Tell whether the indexer was heard of lately and did not say good-bye."""
-    return indexer.state != "stopped" and now - indexer.heartbeat <= ALIVE_SECONDS
+    """Tell whether the indexer was heard of lately and did not say good-bye.
+
+    A heartbeat from further ahead is of one that died before its clock went back: it would have said so since.
+    """
+    return indexer.state != "stopped" and abs(now - indexer.heartbeat) <= ALIVE_SECONDS
 
 
 def jobs_wanted(values: Values) -> queries.JobsWanted:

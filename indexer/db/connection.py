@@ -23,12 +23,15 @@ from indexer.db.dialect import (
     SQLITE_PAGE_BYTES,
     driver_error,
     is_busy,
+    is_failing,
+    is_full,
     is_gone,
     is_timeout,
     postgresql_arguments,
     sqlite_file,
 )
-from indexer.errors import Deadline, Refuse, Retry, SummaryDBError, Wait
+from indexer.errors import Deadline, Refuse, Retry, SummaryDBError, Unreachable, Wait
+from indexer.shortage import out_of_files
 
 if TYPE_CHECKING:
     import psycopg
@@ -109,6 +112,7 @@ class Database:
         file = sqlite_file(url)
         self._file = None if file is None else str(Path(file).absolute())
         self.dialect = POSTGRESQL if file is None else SQLITE
+        self.unsure = False  # PostgreSQL: commits were made that a breakdown of the server may undo
         self._raw: Any = None
         self._checkpoints: _Checkpoints | None = None
 
@@ -124,8 +128,10 @@ class Database:
             conn = Connection(self.dialect, raw)
             yield conn
             self._commit(raw)
-        except BaseException:
+        except BaseException as e:
             self._roll_back(raw)
+            if isinstance(e, Exception) and is_failing(driver_error(e) or e):
+                self.dispose()  # what it holds of the files may be wrong
             raise
         if self._checkpoints is not None:
             self._checkpoints.count(raw.total_changes, conn.bytes_written)
@@ -167,7 +173,11 @@ class Database:
         except Exception as e:
             if fresh or not is_gone(e):
                 raise
-            self.dispose()  # lost while nothing was under way: nobody need know
+            self.dispose()
+            if self.unsure:  # what was committed may be lost: whoever remembers it must look
+                self.unsure = False
+                raise
+            # Lost while nothing was under way: nobody need know.
             raw = self.connect().raw
             raw.execute("BEGIN")
         return raw
@@ -269,18 +279,31 @@ def family(error: Exception) -> SummaryDBError:
     if is_busy(error):
         return Retry(f"another writer holds the database ({text}); the call may be repeated")
     if is_gone(error):
-        return Wait(f"the database cannot be reached ({text}); check that it runs and lets you in")
+        return Unreachable(f"the database cannot be reached ({text}); check that it runs and lets you in")
+    if is_full(error):
+        return Wait(f"the disk of the database is full ({text}); free some space and it goes on")
+    if is_failing(error):
+        name = getattr(error, "sqlite_errorname", None)
+        return Wait(
+            f"the disk or memory of the database fails ({text}{f', {name}' if name else ''}); a full quota and a limit"
+            " on file sizes look the same. It is tried again: see to the disk, and it goes on"
+        )
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_NOTADB:
         return Refuse(f"the file is no SQLite database ({text}); give another --db")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return Refuse(
+            f"the database file is damaged ({text}); put a copy in its place, or move it away and index anew: the"
+            " summary files hold everything"
+        )
     if code == sqlite3.SQLITE_CANTOPEN:
+        if (lack := out_of_files()) is not None:
+            return Wait(lack)
         return Refuse(
             f"the database file cannot be opened ({text}); check that its directory exists and may be written"
         )
     if code == sqlite3.SQLITE_READONLY:
         return Refuse(f"the database may not be written ({text}); check the permissions of the file and its directory")
-    if code == sqlite3.SQLITE_FULL:
-        return Wait(f"the disk is full ({text}); free some space and loading goes on")
     return Refuse(f"the database refused: {text}")
 
 
