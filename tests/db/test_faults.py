@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -30,9 +31,9 @@ CONFIG = replace(SMALL, batch_points=200, slice_bytes=4096)
 POINTS = 1_500
 
 
-def runs(root: Path, points: int = POINTS) -> Path:
-    """Write three runs, of several batches each."""
-    for job in ("a", "b", "c"):
+def runs(root: Path, points: int = POINTS, jobs: str = "abc") -> Path:
+    """Write runs, each named by one letter."""
+    for job in jobs:
         content = [tb_version(1.7e9), *(tb_scalar("loss", step, step / 4, 1.7e9 + step) for step in range(points))]
         make(root, {f"{job}/{FIRST}": b"".join(content)})
     return root
@@ -240,6 +241,41 @@ def test_a_serialization_failure_is_tried_again(
     follower.scan()
     assert "could not serialize access" in str(told[0])
     assert [] == differences(expected, dump(postgres_engine))
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGQUIT")
+def test_a_server_that_breaks_down_in_a_load_takes_no_point_with_it(
+    own_postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """Commits it had not written are gone; what the indexer remembers of them is looked at again, and loaded again."""
+    own_postgres.configure(wal_writer_delay="10s")
+    root = runs(tmp_path / "runs", 100, "abcdefghijkl")
+    size = (root / "a" / FIRST).stat().st_size
+    config = replace(SMALL, batch_points=1, slice_bytes=4 * size)  # whole runs: the next batch meets no cursor gone back
+    expected = calm(f"sqlite:///{tmp_path / 'calm.db'}", root)
+    url = own_postgres.create()
+    migrate_empty(url)
+    engine = open_engine(url)
+    lost: list[int] = []
+
+    def stored() -> int:
+        with psycopg.connect(url) as conn:
+            return len(conn.execute("SELECT 1 FROM tensor_points").fetchall())
+
+    def break_down(number: int, when: When, _raw: Any) -> None:
+        if when == "after" and not lost and (before := stored()):
+            own_postgres.crash()
+            own_postgres.resume()
+            lost.append(before - stored())
+
+    with commits(break_down):
+        follower = Follower(engine, root, config=config)
+        follower.scan()
+    assert lost[0] in range(100, 1200, 100), "else the test shows nothing"
+    assert [] == differences(expected, dump(engine))
+    follower.indexer.database.dispose()
+    engine.dispose()
 
 
 # What errors mean -----------------------------------------------------------------------------------------------------
