@@ -22,6 +22,7 @@ from werkzeug.wrappers import Response
 from indexer import content
 from indexer import text as names
 from indexer.config import Config
+from indexer.db.connection import WAL_BYTES
 from indexer.db.engine import read_only
 from indexer.payload import finite
 from indexer.types import CacheStatus, DataClass
@@ -38,6 +39,8 @@ DEFAULT_POINTS = 1_000
 MAX_POINTS = 1_000_000
 ALIVE_SECONDS = 30.0
 """An indexer that was not heard of for longer counts as gone."""
+STARVED_BYTES = 2 * WAL_BYTES
+"""A WAL of this length: a reader has kept a transaction open for long, so that nothing behind it can be copied back."""
 STREAM_POINTS = 20_000
 """Points of a streamed series read at once: one transaction, so that no slow client holds a snapshot open."""
 SERIES_AT_ONCE = 400
@@ -267,6 +270,8 @@ def health(site: Site, conn: Connection) -> Response:
             "id": found.state.database_id,
             "change_counter": found.state.change_counter,
             "size_bytes": found.size_bytes,
+            "wal_bytes": found.wal_bytes,
+            "checkpoint_starved": (found.wal_bytes or 0) > STARVED_BYTES,
         },
         "indexer": indexer,
         "scanned_at": found.scanned_at,

@@ -4,7 +4,8 @@ The indexer uses no SQLAlchemy: its import alone takes longer than loading a tho
 people (the web, `status`, `sql`) does, see engine.py. Decision: docs/decisions/0008-the-indexer-speaks-sql.md.
 
 SQLite: WAL with synchronous=NORMAL. A kill of the process loses nothing that was committed; a loss of power may lose
-the last commits, never the database's consistency.
+the last commits, never the database's consistency. Where a file system allows no WAL it is a rollback journal with
+synchronous=FULL, which loses nothing either way. See docs/durability.md.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from indexer import log
 from indexer.db.dialect import (
     POSTGRESQL,
     SQLITE,
@@ -30,6 +32,7 @@ from indexer.db.dialect import (
     postgresql_arguments,
     sqlite_file,
 )
+from indexer.db.filesystem import network
 from indexer.errors import Deadline, Refuse, Retry, SummaryDBError, Unreachable, Wait
 from indexer.shortage import out_of_files
 
@@ -43,15 +46,8 @@ _CHECKPOINT_ROWS = 100_000  # written, or
 _CHECKPOINT_BYTES = 64 * 2**20  # of payloads, or
 _CHECKPOINT_COMMITS = 200  # since the last checkpoint: then the other thread makes one
 _CONNECT_SECONDS = 10
-SQLITE_PRAGMAS = (
-    f"page_size = {SQLITE_PAGE_BYTES}",  # takes effect on an empty file only
-    "journal_mode = WAL",
-    "synchronous = NORMAL",
-    f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
-    "foreign_keys = ON",
-    f"cache_size = -{_WRITE_CACHE_KIB}",
-)
-"""Of a connection that writes."""
+WAL_BYTES = _CHECKPOINT_PAGES * SQLITE_PAGE_BYTES
+"""A WAL that is longer has a reader that holds it up; behind the reader it is cut to this length."""
 
 Row = tuple[Any, ...]
 
@@ -142,8 +138,8 @@ class Database:
             if self._file is None:
                 self._raw = _open_postgresql(self.url)
             else:
-                self._raw = _open_sqlite(self._file)
-                self._checkpoints = _Checkpoints(self._file)
+                self._raw, wal = _open_sqlite(self._file)
+                self._checkpoints = _Checkpoints(self._file) if wal else None
         return Connection(self.dialect, self._raw)
 
     def settle(self) -> None:
@@ -271,6 +267,12 @@ def translated() -> Iterator[None]:
         raise family(found) from e
 
 
+_COPY = (
+    ": SQLite keeps files beside it, for readers, too. To read where nothing may be written, read a copy made with"
+    " `summarydb snapshot`"
+)
+
+
 def family(error: Exception) -> SummaryDBError:
     """Return what an error of a driver means for the caller."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -300,22 +302,47 @@ def family(error: Exception) -> SummaryDBError:
         if (lack := out_of_files()) is not None:
             return Wait(lack)
         return Refuse(
-            f"the database file cannot be opened ({text}); check that its directory exists and may be written"
+            f"the database file cannot be opened ({text}); check that its directory exists and may be written{_COPY}"
         )
     if code == sqlite3.SQLITE_READONLY:
+        if getattr(error, "sqlite_errorcode", 0) != code:  # a file beside it is missing and may not be made
+            return Refuse(f"the directory of the database may not be written ({text}){_COPY}")
         return Refuse(f"the database may not be written ({text}); check the permissions of the file and its directory")
     return Refuse(f"the database refused: {text}")
 
 
-def _open_sqlite(path: str) -> sqlite3.Connection:
+def configure_writer(raw: sqlite3.Connection, path: str) -> str | None:
+    """Set up a connection that writes; return why it has no WAL, None where it has.
+
+    Refuse where the file is in WAL mode, its file system allows none, and others have it open.
+    """
+    raw.execute(f"PRAGMA page_size = {SQLITE_PAGE_BYTES}")  # takes effect on an empty file only
+    kind = network(Path(path))
+    wanted = "wal" if kind is None else "delete"
+    (mode,) = raw.execute(f"PRAGMA journal_mode = {wanted}").fetchone()
+    if mode == "wal" and kind is not None:
+        raise Refuse(f"the file is in WAL mode on {kind}, where that corrupts it, and others use it: end them first")
+    raw.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
+    raw.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    raw.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+    raw.execute("PRAGMA foreign_keys = ON")
+    raw.execute(f"PRAGMA cache_size = -{_WRITE_CACHE_KIB}")
+    if mode == "wal":
+        return None
+    return f"the database lies on {kind}, a network file system" if kind else "its file system allows no WAL"
+
+
+def _open_sqlite(path: str) -> tuple[sqlite3.Connection, bool]:
+    """Return a connection, and whether it has a WAL."""
     raw = sqlite3.connect(path, timeout=BUSY_MS / 1000, check_same_thread=False, isolation_level=None)
     try:
-        for pragma in SQLITE_PRAGMAS:
-            raw.execute(f"PRAGMA {pragma}")
+        why = configure_writer(raw, path)
     except BaseException:
         raw.close()
         raise
-    return raw
+    if why is not None:
+        log.get().warning("opened_without_wal", why=why, then="readers and the indexer wait for each other at commits")
+    return raw, why is None
 
 
 def _open_postgresql(url: str) -> psycopg.Connection:

@@ -13,8 +13,10 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
-from indexer.db.connection import BUSY_MS, SQLITE_PRAGMAS, translated
+from indexer.db.connection import BUSY_MS, configure_writer, translated
 from indexer.db.dialect import SQLITE, parse_url
+from indexer.db.filesystem import in_wal_mode, network
+from indexer.errors import Refuse
 
 _READ_CACHE_KIB = 8 * 1024
 _PROGRESS_STEPS = 2_000  # virtual machine steps between two looks at the clock
@@ -32,8 +34,7 @@ def open_engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(dbapi: sqlite3.Connection, _record: object) -> None:
         dbapi.isolation_level = None  # we say BEGIN ourselves
-        for pragma in SQLITE_PRAGMAS:
-            dbapi.execute(f"PRAGMA {pragma}")
+        configure_writer(dbapi, str(Path(parsed.database or "").absolute()))
 
     @event.listens_for(engine, "begin")
     def begin(conn: Connection) -> None:
@@ -54,8 +55,14 @@ def open_reader(url: str, *, pool_size: int = 8) -> Engine:
             connect_args={"connect_timeout": 10, "options": "-c default_transaction_read_only=on"},
         )
     path = Path(parsed.database or "").absolute()
+    kind = network(path)
 
     def connect() -> sqlite3.Connection:
+        if kind is not None and in_wal_mode(path):
+            raise Refuse(
+                f"the file is in WAL mode on {kind}, where that corrupts it: serve on the machine that indexes, or read"
+                " a copy made with `summarydb snapshot`"
+            )
         uri = f"file:{quote(path.as_posix())}?mode=ro"
         return sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000, check_same_thread=False, isolation_level=None)
 

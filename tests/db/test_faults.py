@@ -20,34 +20,11 @@ from indexer.errors import Refuse, Retry, Unreachable, Wait
 from indexer.ingest import watch
 from tests.conftest import migrate_empty
 from tests.support.faults import When, commits
-from tests.support.following import SMALL, Follower, index_once, make
+from tests.support.following import SMALL, Follower
+from tests.support.loads import CONFIG, FILE, calm, runs
 from tests.support.postgres import PostgresServer
 from tests.support.program import eventually
-from tests.support.records import tb_scalar, tb_version
-from tests.support.tables import Tables, differences, dump
-
-FIRST = "events.out.tfevents.1700000000.x"
-CONFIG = replace(SMALL, batch_points=200, slice_bytes=4096)
-POINTS = 1_500
-
-
-def runs(root: Path, points: int = POINTS, jobs: str = "abc") -> Path:
-    """Write runs, each named by one letter."""
-    for job in jobs:
-        content = [tb_version(1.7e9), *(tb_scalar("loss", step, step / 4, 1.7e9 + step) for step in range(points))]
-        make(root, {f"{job}/{FIRST}": b"".join(content)})
-    return root
-
-
-def calm(url: str, root: Path) -> Tables:
-    """Return the tables of a run in which nothing fails; `url` is of an empty database."""
-    migrate_empty(url)
-    engine = open_engine(url)
-    try:
-        index_once(engine, root, config=CONFIG)
-        return dump(engine)
-    finally:
-        engine.dispose()
+from tests.support.tables import differences, dump
 
 
 class Patience(threading.Event):
@@ -251,8 +228,8 @@ def test_a_server_that_breaks_down_in_a_load_takes_no_point_with_it(
     """Commits it had not written are gone; what the indexer remembers of them is looked at again, and loaded again."""
     own_postgres.configure(wal_writer_delay="10s")
     root = runs(tmp_path / "runs", 100, "abcdefghijkl")
-    size = (root / "a" / FIRST).stat().st_size
-    config = replace(SMALL, batch_points=1, slice_bytes=4 * size)  # whole runs: the next batch meets no cursor gone back
+    size = (root / "a" / FILE).stat().st_size
+    config = replace(SMALL, batch_points=1, slice_bytes=4 * size)  # whole runs: no cursor of the next batch moves
     expected = calm(f"sqlite:///{tmp_path / 'calm.db'}", root)
     url = own_postgres.create()
     migrate_empty(url)
