@@ -49,11 +49,20 @@ class _Late:
     """A logger that imports and sets up structlog when it is first used."""
 
     def __getattr__(self, name: str) -> Any:
-        import structlog
+        try:
+            import structlog
 
-        if not structlog.is_configured():
-            _set_up()
+            if not structlog.is_configured():
+                _set_up()
+        except OSError:  # too many files are open to read its code: what happened matters more than how it looks
+            return _say_plainly
         return getattr(structlog.get_logger(), name)
+
+
+def _say_plainly(event: str, **facts: object) -> None:
+    err = Unfailing(sys.stderr)
+    err.write(f"{event} {' '.join(f'{name}={value!r}' for name, value in facts.items())}\n")
+    err.flush()
 
 
 def _printer() -> Any:
