@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response
 
 from indexer import log
 from indexer.config import Config
-from indexer.db.engine import read_only
+from indexer.db.engine import read_only, server_time
 from indexer.errors import Deadline, Report, Retry, SummaryDBError, Wait
 from indexer.payload import Kind
 from indexer.shortage import shortage
@@ -237,7 +237,7 @@ def _mount_pages(app: Flask, site: Site) -> None:
         with read_only(site.engine, seconds=site.config.query_seconds) as conn:
             state = queries.state(conn)
             indexer = v1.told(site, queries.indexer_heard_last(conn))
-            alive = indexer is not None and v1.alive(indexer, queries.server_time(conn) or site.now())
+            alive = indexer is not None and v1.alive(indexer, server_time(conn) or site.now())
             said = (indexer.state, indexer.message) if indexer is not None else None
             tag = respond.entity_tag(request, site.version, *state, alive, said)
             if request.if_none_match.contains_weak(tag):
@@ -258,6 +258,7 @@ def _mount_pages(app: Flask, site: Site) -> None:
             api=v1.BASE,
             indexer=indexer,
             alive=alive,
+            waiting=site.waiting(),
             version=site.version,
         )
         return respond.tagged(page, tag)

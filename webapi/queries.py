@@ -328,14 +328,6 @@ def _wal_bytes(conn: Connection) -> int | None:
         return 0
 
 
-def server_time(conn: Connection) -> float | None:
-    """Return seconds since the epoch by PostgreSQL's clock, by which heartbeats are written; None on SQLite."""
-    if conn.dialect.name != POSTGRESQL:
-        return None
-    query = "SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
-    return float(conn.execute(text(query)).scalar_one())
-
-
 def indexer_heard_last(conn: Connection) -> IndexerRow | None:
     """Return the indexer with the newest heartbeat, None where there never was one."""
     newest = select(*_INDEXER_COLUMNS).order_by(INDEXER.c.heartbeat.desc(), INDEXER.c.id.desc()).limit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ MAX_HEADER_BYTES = 256 * 1024
 MAX_BODY_BYTES = 64 * 1024
 """Nothing here takes a body."""
 CONNECTIONS = 1_000
+_OTHER_FILES = 100
+"""Descriptors kept for the database and what the program itself has open."""
 
 
 def serve(app: WSGIApplication, sock: socket.socket, *, threads: int, stop: threading.Event) -> None:
@@ -34,7 +37,7 @@ def serve(app: WSGIApplication, sock: socket.socket, *, threads: int, stop: thre
         threads=threads,
         ident=None,
         channel_timeout=IDLE_SECONDS,
-        connection_limit=CONNECTIONS,
+        connection_limit=connections(),
         max_request_header_size=MAX_HEADER_BYTES,
         max_request_body_size=MAX_BODY_BYTES,
         clear_untrusted_proxy_headers=True,
@@ -51,6 +54,16 @@ def serve(app: WSGIApplication, sock: socket.socket, *, threads: int, stop: thre
         logging.getLogger("waitress").setLevel(logging.ERROR)  # that a thread still runs is known: it ends with us
         server.task_dispatcher.shutdown(timeout=GRACE_SECONDS / 2)
         sock.close()
+
+
+def connections() -> int:
+    """Return how many connections are held at once: fewer where this process may not open so many files."""
+    if sys.platform == "win32":
+        return CONNECTIONS
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, min(CONNECTIONS, soft - _OTHER_FILES))
 
 
 def _busy(server: object) -> bool:

@@ -23,7 +23,7 @@ from indexer import content
 from indexer import text as names
 from indexer.config import Config
 from indexer.db.connection import WAL_BYTES
-from indexer.db.engine import read_only
+from indexer.db.engine import read_only, server_time
 from indexer.payload import finite
 from indexer.types import CacheStatus, DataClass
 from indexer.version import REVISION
@@ -250,7 +250,7 @@ def health(site: Site, conn: Connection) -> Response:
     heard = told(site, found.indexer)
     indexer = None
     if heard is not None:
-        now = queries.server_time(conn) or site.now()
+        now = server_time(conn) or site.now()
         indexer = {
             "alive": alive(heard, now),
             "heartbeat": heard.heartbeat,

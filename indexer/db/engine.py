@@ -82,6 +82,14 @@ def open_reader(url: str, *, pool_size: int = 8) -> Engine:
     return engine
 
 
+def server_time(conn: Connection) -> float | None:
+    """Return seconds since the epoch by PostgreSQL's clock, which its indexers go by; None on SQLite: it has none."""
+    if conn.dialect.name == SQLITE:
+        return None
+    query = "SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+    return float(conn.exec_driver_sql(query).scalar_one())
+
+
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """Write in one transaction; errors come out as our families."""
