@@ -45,7 +45,14 @@ _CHECKPOINT_PAGES = 10_000  # 160 MB of WAL, at which the writer itself stops to
 _CHECKPOINT_ROWS = 100_000  # written, or
 _CHECKPOINT_BYTES = 64 * 2**20  # of payloads, or
 _CHECKPOINT_COMMITS = 200  # since the last checkpoint: then the other thread makes one
-_CONNECT_SECONDS = 10
+POSTGRESQL_ARGUMENTS: dict[str, int] = {
+    "connect_timeout": 10,  # seconds, as the next two
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # milliseconds
+}
+"""Of every connection, unless the URL says otherwise: a server that vanished is missed within a minute, not hours."""
 WAL_BYTES = _CHECKPOINT_PAGES * SQLITE_PAGE_BYTES
 """A WAL that is longer has a reader that holds it up; behind the reader it is cut to this length."""
 
@@ -346,7 +353,7 @@ def _open_sqlite(path: str) -> tuple[sqlite3.Connection, bool]:
 
 
 def _open_postgresql(url: str) -> psycopg.Connection:
-    arguments = {"connect_timeout": _CONNECT_SECONDS} | postgresql_arguments(url)
+    arguments = POSTGRESQL_ARGUMENTS | postgresql_arguments(url)
     import psycopg
 
     return psycopg.connect(**arguments, autocommit=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
-from indexer.db.connection import BUSY_MS, configure_writer, translated
+from indexer.db.connection import BUSY_MS, POSTGRESQL_ARGUMENTS, configure_writer, translated
 from indexer.db.dialect import SQLITE, parse_url
 from indexer.db.filesystem import in_wal_mode, network
 from indexer.errors import Refuse
@@ -27,7 +27,7 @@ def open_engine(url: str) -> Engine:
     parsed = parse_url(url)
     if parsed.get_backend_name() != SQLITE:
         return create_engine(
-            parsed, pool_size=2, max_overflow=2, pool_pre_ping=True, connect_args={"connect_timeout": 10}
+            parsed, pool_size=2, max_overflow=2, pool_pre_ping=True, connect_args=_connect_arguments(parsed)
         )
     engine = create_engine(parsed, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False})
 
@@ -52,7 +52,7 @@ def open_reader(url: str, *, pool_size: int = 8) -> Engine:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 10, "options": "-c default_transaction_read_only=on"},
+            connect_args=_connect_arguments(parsed) | {"options": "-c default_transaction_read_only=on"},
         )
     path = Path(parsed.database or "").absolute()
     kind = network(path)
@@ -80,6 +80,11 @@ def open_reader(url: str, *, pool_size: int = 8) -> Engine:
         conn.exec_driver_sql("BEGIN")  # one snapshot for all statements of a request
 
     return engine
+
+
+def _connect_arguments(url: URL) -> dict[str, Any]:
+    """Return what a PostgreSQL URL leaves open; SQLAlchemy lets arguments win over it."""
+    return {name: value for name, value in POSTGRESQL_ARGUMENTS.items() if name not in url.query}
 
 
 def server_time(conn: Connection) -> float | None:

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 
 from indexer.db import write
 from indexer.db.connection import Connection, Database, transaction
-from indexer.db.engine import open_engine
+from indexer.db.engine import open_engine, open_reader
 from indexer.errors import Refuse, Retry, Unreachable, Wait
 from indexer.ingest import watch
 from tests.conftest import migrate_empty
@@ -218,6 +218,22 @@ def test_a_serialization_failure_is_tried_again(
     follower.scan()
     assert "could not serialize access" in str(told[0])
     assert [] == differences(expected, dump(postgres_engine))
+
+
+@pytest.mark.parametrize(("query", "idle"), [("", "30"), ("keepalives_idle=7", "7")])
+def test_a_server_that_vanished_is_missed_within_a_minute(postgres_engine: Engine, query: str, idle: str) -> None:
+    """Without an answer, and without an end of the connection; who knows better says so in the URL."""
+    url = postgres_engine.url.render_as_string(hide_password=False) + (f"&{query}" if query else "")
+    database, reader = Database(url), open_reader(url)
+    raw = database.connect().raw
+    with reader.connect() as conn:
+        for info in (raw.info, conn.connection.dbapi_connection.info):  # type: ignore[union-attr]
+            found = info.get_parameters()
+            assert (idle, "3", "60000") == tuple(
+                found[name] for name in ("keepalives_idle", "keepalives_count", "tcp_user_timeout")
+            )
+    database.dispose()
+    reader.dispose()
 
 
 @pytest.mark.usefixtures("fast")
