@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -238,14 +238,17 @@ class _Checkpoints:
             self._thread.join()
 
     def _run(self) -> None:
-        with closing(sqlite3.connect(self._path, isolation_level=None)) as raw:
-            while True:
-                self._due.wait()
-                self._due.clear()
-                if self._ended:
-                    return
-                with suppress(sqlite3.Error):  # the writer will meet it, and tell
-                    raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        raw: sqlite3.Connection | None = None
+        while True:
+            self._due.wait()
+            self._due.clear()
+            if self._ended:
+                break
+            with suppress(sqlite3.Error):  # the writer will meet it, and tell
+                raw = raw or sqlite3.connect(self._path, isolation_level=None)
+                raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        if raw is not None:
+            raw.close()
 
 
 def among(numbers: Iterable[int]) -> str:
@@ -273,6 +276,14 @@ def translated() -> Iterator[None]:
             raise
         raise family(found) from e
 
+
+_NOTHING_BESIDE = {
+    sqlite3.SQLITE_READONLY_RECOVERY,
+    sqlite3.SQLITE_READONLY_CANTLOCK,
+    sqlite3.SQLITE_READONLY_CANTINIT,
+    sqlite3.SQLITE_READONLY_DIRECTORY,
+}
+"""A file that SQLite needs beside the database is missing and may not be made."""
 
 _COPY = (
     ": SQLite keeps files beside it, for readers, too. To read where nothing may be written, read a copy made with"
@@ -312,7 +323,9 @@ def family(error: Exception) -> SummaryDBError:
             f"the database file cannot be opened ({text}); check that its directory exists and may be written{_COPY}"
         )
     if code == sqlite3.SQLITE_READONLY:
-        if getattr(error, "sqlite_errorcode", 0) != code:  # a file beside it is missing and may not be made
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_DBMOVED:
+            return Refuse("the database file was moved or deleted while it was in use; put it back, or start again")
+        if getattr(error, "sqlite_errorcode", 0) in _NOTHING_BESIDE:
             return Refuse(f"the directory of the database may not be written ({text}){_COPY}")
         return Refuse(f"the database may not be written ({text}); check the permissions of the file and its directory")
     return Refuse(f"the database refused: {text}")
