@@ -123,15 +123,19 @@ class Up:
     def start(self, child: Child) -> None:
         """Start `child`; it sees the same modules as we do, whatever the current directory holds."""
         code = f"import sys; sys.path[:] = {sys.path!r}; from summarydb.__main__ import main; main()"
-        with _terminal_signals_blocked():
-            child.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", code, _COMMANDS[child.task]],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Windows: no Ctrl-C for children
-            )
+        try:
+            with _terminal_signals_blocked():
+                child.process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", code, _COMMANDS[child.task]],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    encoding="utf-8",
+                    creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Windows: no Ctrl-C for children
+                )
+        except OSError as e:  # no descriptor, no memory, too many processes: that passes
+            self.start_later(child, f"cannot be started ({e.strerror or e}); it is tried")
+            return
         child.born = time.monotonic()
         child.start_at = None
         child.last_words = ""
@@ -189,21 +193,24 @@ class Up:
     def bury(self, child: Child, code: int) -> None:
         """Note that `child` ended: a refusal ends us, anything else starts it again after a pause."""
         child.process = None
-        name = f"the {child.task} process"
         if code in {ending.REFUSED, ending.USAGE} or (code == ending.LATER and not child.was_ready):
             if self.refusal is None or child is self.indexer:
-                self.refusal = (ending.USAGE if code == ending.USAGE else ending.REFUSED, child.last_words or name)
+                words = child.last_words or f"the {child.task} process"
+            self.refusal = (ending.USAGE if code == ending.USAGE else ending.REFUSED, words)
             return
-        now = time.monotonic()
-        if now - child.born > STEADY_SECONDS:
+        if time.monotonic() - child.born > STEADY_SECONDS:
             child.pause = FIRST_PAUSE
+        self.start_later(child, f"ended ({child.last_words or cause(code)}); it is started")
+
+    def start_later(self, child: Child, why: str) -> None:
+        """Start `child` after its pause, and say so; the web is told what the indexer lacks."""
         self.progress.close()
-        news = f"{name} ended ({child.last_words or cause(code)}); it is started again in {child.pause:g} s"
+        news = f"the {child.task} process {why} again in {child.pause:g} s"
         ending.say(news)
         if child is self.indexer:
             self.waiting = news
             self.web.tell(waiting=news)
-        child.start_at = now + child.pause
+        child.start_at = time.monotonic() + child.pause
         child.pause = min(child.pause * 2, LAST_PAUSE)
 
     def start_due(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,28 +19,12 @@ from indexer.db.engine import open_engine, open_reader
 from indexer.errors import Refuse, Retry, Unreachable, Wait
 from indexer.ingest import watch
 from tests.conftest import migrate_empty
-from tests.support.faults import When, commits
+from tests.support.faults import Patience, When, commits
 from tests.support.following import SMALL, Follower
 from tests.support.loads import CONFIG, FILE, calm, runs
 from tests.support.postgres import PostgresServer
 from tests.support.program import eventually
 from tests.support.tables import differences, dump
-
-
-class Patience(threading.Event):
-    """An event to stop by whose waits are counted, and answered by the test in place of time."""
-
-    def __init__(self, waited: Callable[[int], None]) -> None:
-        super().__init__()
-        self.waited = waited
-        self.count = 0
-
-    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002
-        """Let no time pass."""
-        self.count += 1
-        assert self.count < 100, "it waits for ever"
-        self.waited(self.count)
-        return self.is_set()
 
 
 def states(engine: Engine) -> list[tuple[str, str | None]]:

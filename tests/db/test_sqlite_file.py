@@ -25,7 +25,7 @@ from indexer.db.dialect import SQLITE_PAGE_BYTES
 from indexer.db.engine import open_engine, open_reader, read_only
 from indexer.errors import Refuse, Retry, SummaryDBError
 from indexer.ingest.lock import writer_lock
-from tests.support.faults import When, commits
+from tests.support.faults import Patience, When, commits
 from tests.support.following import Follower, index_once
 from tests.support.loads import CONFIG, calm, runs
 from tests.support.program import environment
@@ -178,6 +178,35 @@ def test_on_a_network_file_system_it_goes_without_wal(mounted: Any, sqlite_templ
     with read_only(reader, seconds=5) as conn:
         assert 900 == conn.exec_driver_sql("SELECT count(*) FROM tensor_points").scalar_one()
     reader.dispose()
+
+
+def test_without_wal_a_reader_is_waited_for(
+    mounted: Any, sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that a long read holds up is made again, and the indexer goes on as soon as the read ends."""
+    monkeypatch.setattr(connection, "BUSY_MS", 1)
+    root = runs(tmp_path / "runs", 300)
+    path = tmp_path / "x.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    mounted(tmp_path, "nfs")
+    engine = open_engine(f"sqlite:///{path}")
+    told: list[str | None] = []
+    follower = Follower(engine, root, config=CONFIG)
+    with closing(sqlite3.connect(path, isolation_level=None)) as slow:
+        slow.execute("BEGIN")
+        slow.execute("SELECT * FROM jobs").fetchall()
+
+        def waited(count: int) -> None:
+            if count == 3:
+                slow.execute("COMMIT")
+
+        follower.indexer.told_waiting = told.append
+        follower.stop = Patience(waited)
+        follower.scan()
+    assert ["another writer holds the database (database is locked); the call may be repeated", None] == told
+    with engine.connect() as conn:
+        assert 900 == conn.exec_driver_sql("SELECT count(*) FROM tensor_points").scalar_one()
+    engine.dispose()
 
 
 def test_a_reader_keeps_away_from_a_wal_on_a_network(mounted: Any, sqlite_template: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""What goes wrong around a commit of the indexer: a crash, a failure, a connection that is cut."""
+"""What goes wrong around a commit of the indexer: a crash, a failure, a connection that is cut; and waiting for it."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -30,3 +31,19 @@ def commits(each: Each) -> Iterator[list[int]]:
 
     with mock.patch.object(Database, "_commit", counted):
         yield numbers
+
+
+class Patience(threading.Event):
+    """An event to stop by whose waits are counted, and answered by the test in place of time."""
+
+    def __init__(self, waited: Callable[[int], None]) -> None:
+        super().__init__()
+        self.waited = waited
+        self.count = 0
+
+    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002
+        """Let no time pass."""
+        self.count += 1
+        assert self.count < 100, "it waits for ever"
+        self.waited(self.count)
+        return self.is_set()

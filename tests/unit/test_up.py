@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -121,3 +122,21 @@ def test_a_web_process_that_starts_again_is_told_what_is_amiss(up: Up) -> None:
     told = listening(up).told
     up.send_settings(up.web)
     assert {"migrated": True, "waiting": "the disk is full"} == told[-1]
+
+
+def test_a_child_that_cannot_be_started_is_tried_again(
+    up: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The machine may have no process or descriptor left just now; the other child goes on."""
+
+    def none_left(*_args: object, **_more: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    told = listening(up).told
+    monkeypatch.setattr("subprocess.Popen", none_left)
+    up.start(up.indexer)
+    why = "the indexer process cannot be started (Resource temporarily unavailable); it is tried again in 0.5 s"
+    assert f"summarydb: {why}\n" == capsys.readouterr().err
+    assert [{"waiting": why}] == told
+    assert up.indexer.start_at is not None
+    assert 1.0 == up.indexer.pause
