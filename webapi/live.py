@@ -113,8 +113,8 @@ class Hub:
         self._most = site.config.max_events_clients
         self._moved = threading.Condition()
         self._ended = threading.Event()
-        self._clients = 0
-        self._poller: threading.Thread | None = None
+        self.clients = 0
+        self.poller: threading.Thread | None = None
         self._state: queries.State | None = None  # None: nobody has looked yet
         self._epoch = 0  # of the database: another one has another
         self._batches: OrderedDict[int, tuple[int, bytes]] = OrderedDict()  # where they begin → where they end, events
@@ -128,20 +128,20 @@ class Hub:
     def enter(self) -> None:
         """Count one more client. Retry where there are as many as may be."""
         with self._moved:
-            if self._clients >= self._most or self._ended.is_set():
+            if self.clients >= self._most or self._ended.is_set():
                 raise Retry(
                     f"{self._most} clients wait for events, and no more may (--max-events-clients): poll"
                     " /api/v1/changes"
                 )
-            self._clients += 1
-            if self._poller is None:
-                self._poller = threading.Thread(target=self._poll, name="changes", daemon=True)
-                self._poller.start()
+            self.clients += 1
+            if self.poller is None:
+                self.poller = threading.Thread(target=self._poll, name="changes", daemon=True)
+                self.poller.start()
 
     def leave(self) -> None:
         """Count one client less."""
         with self._moved:
-            self._clients -= 1
+            self.clients -= 1
 
     @contextmanager
     def client(self) -> Iterator[None]:
@@ -220,8 +220,8 @@ class Hub:
         failed = False
         while True:
             with self._moved:
-                if self._ended.is_set() or not self._clients:
-                    self._poller = self._state = None
+                if self._ended.is_set() or not self.clients:
+                    self.poller = self._state = None
                     self._batches.clear()
                     return
             try:
@@ -315,10 +315,8 @@ def mount(
                 raise Malformed("Last-Event-ID", "is the id of an event, a number")
             position = int(last)
         made = Response(content_type="text/event-stream")
-        if request.method != "HEAD":
-            made.response = Stream(hub, position, _gone(request))
-            made.headers.pop("Content-Length", None)
-            made.direct_passthrough = True  # compression would hold events back
+        made.response = iter(()) if request.method == "HEAD" else Stream(hub, position, _gone(request))
+        made.direct_passthrough = True  # compression would hold events back
         made.headers["Cache-Control"] = "no-store"
         made.headers["X-Accel-Buffering"] = "no"  # as nginx is told so
         return made
