@@ -115,8 +115,9 @@ class Lane:
                 task = self._tasks.popleft()
             try:
                 task.service()
-            except Exception as e:  # the thread must live on
+            except Exception as e:  # the thread must live on, and the client not wait for ever
                 log.get().error("failed", exc_info=e)
+                task.cancel()
 
 
 class Lanes:
@@ -177,7 +178,7 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
 
     def execute(self) -> None:
         """Write the answer."""
-        error = self.request.error
+        error, method = self.request.error, getattr(self.request, "command", "")  # what was read of it may be nothing
         answer = respond.problem(error.code, getattr(error, "body", "") or HTTPStatus(error.code).phrase)
         body = answer.get_data()
         self.status = answer.status
@@ -186,12 +187,12 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
             self.response_headers.append(("Retry-After", str(error.retry_seconds)))
         self.set_close_on_finish()
         self.content_length = len(body)
-        if self.request.command != "HEAD":
+        if method != "HEAD":
             self.write(body)
         if self.channel.access_log:
             accesslog.note(
-                method=self.request.command or "",
-                path=self.request.path or "",
+                method=method,
+                path=getattr(self.request, "path", ""),
                 query=getattr(self.request, "query", ""),
                 status=error.code,
                 size=self.content_bytes_written,
@@ -262,8 +263,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
 
 def sweep(channels: Sequence[Channel], now: float) -> None:
-    """Cut the connections of clients that keep us waiting."""
+    """Cut the connections of clients that keep us waiting. In the thread that reads and writes them."""
     for channel in channels:
         if channel.overdue(now):
             log.get().info("cut", client=channel.addr[0], why="the client was too slow")
-            channel.will_close = True
+            channel.handle_close()  # at once: `will_close` waits until the client takes more

@@ -18,7 +18,7 @@ from indexer.errors import Retry
 from tests.api.conftest import ODD_JOB, Api, changed, job_row, tag_row
 from tests.support.engines import transaction
 from tests.support.statements import statements
-from webapi import live
+from webapi import live, queries
 from webapi.app import create_app
 from webapi.live import Hub
 from webapi.v1 import Site
@@ -360,7 +360,7 @@ def test_a_database_that_is_away_is_waited_for(
 ) -> None:
     """While the database cannot be read clients stay, one line says so, and afterwards they hear what happened."""
     monkeypatch.setattr(live, "FAILED_SECONDS", 0.005)
-    real, tried = live.queries.state, threading.Event()
+    real, tried = queries.state, threading.Event()
     hub = Hub(site, poll_seconds=0.001)
 
     def away(_conn: object) -> object:
@@ -371,10 +371,10 @@ def test_a_database_that_is_away_is_waited_for(
         heard = events(hub.events(None, lambda: False))
         batch(heard)
         assert hub.wait(-1, seconds=20)
-        monkeypatch.setattr(live.queries, "state", away)
+        monkeypatch.setattr(queries, "state", away)
         assert tried.wait(20)
         changed(filled, 1)
-        monkeypatch.setattr(live.queries, "state", real)
+        monkeypatch.setattr(queries, "state", real)
         assert ["job", "end"] == [name for name, _ in batch(heard)]
     assert ["changes_unread"] == [line["event"] for line in lines]
 
