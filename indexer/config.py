@@ -37,7 +37,7 @@ class Config:
     port: int = 8080  # 0: any free one
     threads: int = 8  # of the web server
     query_seconds: float = 10.0  # deadline of a REST query
-    max_queue: int = 128  # requests that wait for a thread; more are refused
+    max_queue: int = 512  # requests that wait for a thread; more are refused
     max_events_clients: int = 16  # of /events and of waiting /changes, a thread each
     token: str | None = field(default=None, repr=False)  # whoever has it may read; None: everybody may
     allowed_hosts: tuple[str, ...] = ()  # names in the Host header, beside those of loopback

@@ -38,7 +38,7 @@ class Limits:
     """How much at once."""
 
     threads: int = 8  # requests that are answered
-    queue: int = 128  # requests that wait for one of them
+    queue: int = 512  # requests that wait for one of them
     events: int = 16  # clients that wait for news
     fair: bool = True  # one address may hold half of the queue; not behind a proxy, which is one address
     prefix: str = ""  # before every path
