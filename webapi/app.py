@@ -182,9 +182,13 @@ def _mount_api(app: Flask, site: Site) -> None:
 
     @app.get(f"{v1.BASE}/jobs/<path:rest>")
     def job(rest: str) -> Response:
-        return answer(
-            lambda conn: v1.of_a_job(site, conn, rest, values_of), lambda conn: [v1.job_in_path(conn, rest)[0]]
-        )
+        named: list[tuple[queries.JobRef, str]] = []  # looked for once, by the first of both
+
+        def jobs(conn: Connection) -> list[queries.JobRef]:
+            named.append(v1.job_in_path(conn, rest))
+            return [named[0][0]]
+
+        return answer(lambda conn: v1.of_a_job(site, conn, *named[0], values_of), jobs)
 
     @app.get(f"{v1.BASE}/openapi.json")
     def document() -> Response:

@@ -358,9 +358,10 @@ def of_named_jobs(route: Route, values: Values) -> Callable[[Connection], list[q
     return lambda conn: queries.jobs_of(conn, queries.SeriesWanted(1, references)) or []
 
 
-def of_a_job(site: Site, conn: Connection, rest: str, parse: Callable[[Route], Values]) -> Answer:
+def of_a_job(
+    site: Site, conn: Connection, ref: queries.JobRef, suffix: str, parse: Callable[[Route], Values]
+) -> Answer:
     """Render `/jobs/{id}`, `/jobs/{id}/files` or `/jobs/{id}/tags`; `parse` reads the query string for the route."""
-    ref, suffix = job_in_path(conn, rest)
     route = OF_A_JOB[suffix]
     values = parse(route)
     site.tell([ref])
