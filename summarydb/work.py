@@ -99,7 +99,6 @@ def serve(
                 queue=config.max_queue,
                 events=config.max_events_clients,
                 fair=not config.trusted_proxy,
-                prefix=config.url_prefix,
                 access_log=config.access_log,
             )
             answer(app, sock, stop=stop, limits=limits, waits=live.waits, ending=app.extensions[live.EXTENSION].close)

@@ -41,7 +41,6 @@ class Limits:
     queue: int = 512  # requests that wait for one of them
     events: int = 16  # clients that wait for news
     fair: bool = True  # one address may hold half of the queue; not behind a proxy, which is one address
-    prefix: str = ""  # before every path
     access_log: bool = False
 
 
@@ -142,9 +141,7 @@ class Lanes:
     def add_task(self, channel: Any) -> None:
         """Have the next request of `channel` served, or refused. It holds the lock of the channel's requests."""
         request = channel.requests[0]
-        channel.waits = request.error is None and self._waits(
-            request.path.removeprefix(self._limits.prefix), request.query
-        )
+        channel.waits = request.error is None and self._waits(request.path, request.query)
         if channel.waits:
             refused = None if self._events.take(channel) else FULL
         else:

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_plus
 
 from werkzeug.wrappers import Request, Response
 
@@ -91,8 +92,14 @@ EXTENSION = "summarydb.live"
 
 
 def waits(path: str, query: str) -> bool:
-    """Tell whether the answer to a request waits for news, and so holds a thread."""
-    return path == v1.BASE + EVENTS.path or (path == v1.BASE + CHANGES.path and "wait=" in query)
+    """Tell whether the answer to a request may wait for news, and so hold a thread.
+
+    However it is written: with a prefix, more slashes, or quoted. Rather one too many than a thread of answers held.
+    """
+    if path.endswith(v1.BASE + EVENTS.path):
+        return True
+    names = (unquote_plus(part.partition("=")[0]) for part in query.split("&"))
+    return path.endswith(v1.BASE + CHANGES.path) and "wait" in names
 
 
 class Hub:

@@ -233,6 +233,18 @@ def test_listeners_take_no_thread_of_answers(api: Api, filled: Engine) -> None:
             assert any(line == b"event: job\n" for line in lines)
 
 
+@pytest.mark.parametrize(
+    "address", ["//api/v1/events", "/p/api/v1/events", "/api/v1/event%73?x", "/api/v1/changes?since=1&w%61it=30"]
+)
+def test_however_it_is_written_who_waits_is_known(api: Api, address: str) -> None:
+    """No way to write an address brings a listener among the requests that are answered."""
+    with live_server(api, events=0) as (port, _hub):
+        status, found, _ = raw(port, f"GET {address} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert (503, "10") == (status, found["Retry-After"])
+        for other in ("/api/v1/changes", "/api/v1/jobs?q=wait"):
+            assert 200 == raw(port, f"GET {other} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())[0]
+
+
 def test_a_listener_that_goes_makes_room(api: Api, filled: Engine) -> None:
     """A closed connection is noticed while nothing is sent, so its place is free long before the next heartbeat."""
     with live_server(api, threads=1, events=1) as (port, hub):
