@@ -128,7 +128,7 @@ def serve(parent: Parent) -> None:
             parent.settings,
             sock,
             parent.stop,
-            ready=lambda: parent.tell(ready=work.address_of(config.host, sock)),
+            ready=lambda: parent.tell(ready=work.address_of(config, sock)),
             ask=lambda message: parent.tell(ask=message),
             waiting=lambda: waiting[0],
         )
