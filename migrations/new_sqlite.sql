@@ -562,3 +562,39 @@ CREATE VIEW v_explain_scores AS
         WHERE f.latest;
 
 UPDATE summarydb_version SET version_num='0006' WHERE summarydb_version.version_num = '0005';
+
+CREATE TABLE loose_tags (
+    tag_id INTEGER NOT NULL,
+    row_count BIGINT NOT NULL,
+    sweep_after DOUBLE NOT NULL,
+    reindex_id INTEGER,
+    CONSTRAINT pk_loose_tags PRIMARY KEY (tag_id)
+);
+
+CREATE TABLE pruned_jobs (
+    root_id INTEGER NOT NULL,
+    train_key BLOB NOT NULL,
+    train_id TEXT NOT NULL,
+    pruned_at DOUBLE NOT NULL,
+    CONSTRAINT pk_pruned_jobs PRIMARY KEY (root_id, train_key),
+    CONSTRAINT fk_pruned_jobs_root_id_roots FOREIGN KEY(root_id) REFERENCES roots (id) ON DELETE CASCADE
+);
+
+CREATE TABLE reindexes (
+    id INTEGER NOT NULL,
+    job_id INTEGER NOT NULL,
+    file TEXT,
+    requested_at DOUBLE NOT NULL,
+    finished_at DOUBLE,
+    error TEXT,
+    CONSTRAINT pk_reindexes PRIMARY KEY (id),
+    CONSTRAINT fk_reindexes_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_reindexes_job_id ON reindexes (job_id);
+
+ALTER TABLE jobs ADD COLUMN evicted_at DOUBLE;
+
+ALTER TABLE index_state ADD COLUMN outside_writes BIGINT DEFAULT 0 NOT NULL;
+
+UPDATE summarydb_version SET version_num='0009' WHERE summarydb_version.version_num = '0006';
