@@ -61,8 +61,8 @@ def sections(command: click.Command, path: str) -> Iterator[str]:
     yield f"## {path}\n\n```text\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
-            below = command.commands[name]
-            if not below.hidden:
+            below = command.get_command(context, name)
+            if below is not None and not below.hidden:
                 yield from sections(below, f"{path} {name}")
 
 

@@ -1,0 +1,40 @@
+"""`summarydb serve`: the read-only web over an existing database."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from summarydb import ending
+from summarydb.options import AS_JSON, LOGGING, SERVING, options, settings_of
+from summarydb.settings import check_exposure
+
+if TYPE_CHECKING:
+    import threading
+
+
+@click.command("serve")
+@options("db", *SERVING, *LOGGING)
+@AS_JSON
+def command(as_json: bool, **flags: str | bool | None) -> int:
+    """Serve an existing database, read-only. Many may run."""
+    from summarydb import work
+
+    settings = settings_of(flags)
+    check_exposure(settings)
+    config = settings.config
+    with work.listen(config.host, config.port) as sock:
+        url = work.address_of(config.host, sock)
+
+        def ready() -> None:
+            click.echo(json.dumps({"url": url}) if as_json else f"summarydb is at {url}")
+            sys.stdout.flush()
+
+        def answer(stop: threading.Event) -> None:
+            work.serve(settings, sock, stop, ready=ready)
+
+        ending.until_asked(answer)
+    return ending.OK
