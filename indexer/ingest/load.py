@@ -86,6 +86,10 @@ class TagIds:
             with transaction(self.database) as conn:
                 self.next = write.last_tag_id(conn) + 1
 
+    def recount(self) -> None:
+        """Look again, at the next refill, which ids are taken: others may have deleted tags, or put some aside."""
+        self.next = None
+
     def take(self, count: int) -> list[int] | None:
         """Return `count` ids, None where there are not so many."""
         if self.next is not None:

@@ -19,12 +19,13 @@ from typing import Any
 from indexer import log
 from indexer.config import Config
 from indexer.config import Root as RootConfig
-from indexer.db import bulk, postgresql, rollups, write
+from indexer.db import bulk, postgresql, retention, rollups, write
 from indexer.db.connection import Database, transaction
 from indexer.db.dialect import POSTGRESQL
 from indexer.decode import kernel
 from indexer.decode.reader import Decoder
 from indexer.errors import Retry, Wait
+from indexer.ingest import cache
 from indexer.ingest.batch import Batch, Reader
 from indexer.ingest.load import Loader, Prepared
 from indexer.ingest.logdir import NO_FILE, FoundJob, FoundShard, Listing, created, look, recognise, walk
@@ -80,6 +81,7 @@ class _Root:
     config: RootConfig
     jobs: dict[str, Job] = field(default_factory=dict)  # by train_id
     unreadable: dict[str, str] = field(default_factory=dict)
+    pruned: set[str] = field(default_factory=set)  # train_ids to pass over
 
 
 class Indexer:
@@ -120,6 +122,8 @@ class Indexer:
         self.unreadable: dict[str, str] = {}  # files, path → why
         self.keyless = False  # a backlog was loaded, and perhaps the key of its points is still missing
         self.elsewhere: set[int] = set()  # jobs that another indexer holds, as of the last scan
+        self.crowded = True  # which jobs stay loaded is to be decided again
+        self.loose = True  # there may be points to delete that belong to nobody any more
         self.state = "scanning"
         self.message: str | None = None
         self.next_scan = self.next_beat = self.next_report = self.next_active = 0.0
@@ -166,9 +170,12 @@ class Indexer:
             self.accessed.update(job.id for job in jobs)
         elif message.get("ask") != "load":
             return
+        for job in jobs:
+            job.access_time = self.clock.now()
         waited_for = [job.id for job in jobs if job.cache_status is not CacheStatus.CACHED]
         if waited_for:
             self.wanted.extend(waited_for)
+            self.crowded = True
             self.wake.set()
 
     # one turn
@@ -177,9 +184,11 @@ class Indexer:
         """Look at what changed and load some of it; tell whether there was anything to do."""
         self.wake.clear()
         self._tend()
+        self._make_room()
+        swept = self._sweep()
         if not self.dirty:
             self._end_load()
-            return False
+            return swept
         live, backlog = self._work()
         if live:
             self._load_live(live, stop)
@@ -187,7 +196,7 @@ class Indexer:
             self._load_backlog(backlog, stop)
             self._report(always=True)
         # Others may hold this share: then the next one is looked at, not this one again after the next scan.
-        more = bool(live or backlog) or any(job.dirty for job in self.dirty.values())
+        more = swept or bool(live or backlog) or any(job.dirty for job in self.dirty.values())
         if not more:
             self._end_load()
         return more
@@ -213,6 +222,41 @@ class Indexer:
         if now >= self.next_beat:
             self._beat()
         self._report()
+
+    def _make_room(self) -> None:
+        """Decide which jobs stay loaded, where that is limited."""
+        if not self.crowded:
+            return
+        self.crowded = False
+        now = self.clock.now()
+        gone, come = cache.choose(self.jobs.values(), self.config.max_cached_jobs, now)
+        if not gone and not come:
+            return
+        with transaction(self.database) as conn:
+            jobs = gone + come
+            if self.leased:
+                held = write.claim(conn, self.id, [job.id for job in jobs], now, now + LEASE_SECONDS)
+                same = [job for job in jobs if held.get(job.id) == job.revision]
+                gone, come = ([job for job in some if job in same] for some in (gone, come))
+            cache.change(conn, gone, come, now)
+            self._reread(conn, jobs)
+            if self.leased:
+                write.release(conn, self.id, sorted(held))
+        for job in jobs:
+            job.leased_until = 0.0
+            if job.dirty:
+                self.dirty[job.id] = job
+        self.loose = self.loose or bool(gone)
+
+    def _sweep(self) -> bool:
+        """Delete some of the points that belong to nobody any more; tell whether there were any."""
+        if not self.loose:
+            return False
+        swept = retention.sweep(self.database, self.clock.now())
+        if not swept:
+            with transaction(self.database) as conn:
+                self.loose = retention.loose(conn)  # some may wait for their time
+        return swept
 
     def _work(self) -> tuple[list[Job], list[Job]]:
         """Return the small appends, and the newest of the backlog, both in the order to load them."""
@@ -356,6 +400,7 @@ class Indexer:
             self._compare(root, listing, known)
         with transaction(self.database) as conn:
             write.scanned(conn, self.clock.now())
+        self.crowded = True
 
     def _look(self, path: Path, *, tree: bool) -> None:
         """Look at one directory, or at a whole tree, that a notification named."""
@@ -396,7 +441,8 @@ class Indexer:
         """Bring the jobs of `root` up to a listing; those `known` that it lacks are gone from disk."""
         if listing.unreadable:
             _keep(listing, known)
-        fresh = [found for found in listing.jobs.values() if found.train_id not in root.jobs]
+        passed_over = root.jobs.keys() | root.pruned
+        fresh = [found for found in listing.jobs.values() if found.train_id not in passed_over]
         grown = [(root.jobs[f.train_id], f) for f in listing.jobs.values() if f.train_id in root.jobs]
         gone = [(job, FoundJob(job.train_id, job.path)) for job in known if job.train_id not in listing.jobs]
         changed = [(job, found) for job, found in grown + gone if self._differs(job, found)]
@@ -421,11 +467,14 @@ class Indexer:
             write.update_jobs(conn, [{**row, "revision": revision} for row in rows])
         for row in rows:
             self.jobs[row["id"]].revision = revision
+        self.crowded = True
 
     def _differs(self, job: Job, found: FoundJob) -> bool:
         """Tell whether the tables must know; what is loaded anyway is noted on the way."""
         if found.shards.keys() != {name for name, s in job.shards.items() if s.on_disk is not None}:
             return True
+        if job.evicted_at is not None:  # else what changed is noted with what is loaded
+            return any(job.shards[name].on_disk != shard.stat for name, shard in found.shards.items())
         for name, shard in found.shards.items():
             job.shards[name].on_disk = shard.stat
         if job.dirty:
@@ -474,7 +523,9 @@ class Indexer:
             self._recall_all(conn)
 
     def _recall_all(self, conn: Any) -> None:
+        self.database.outside_writes = write.outside_writes(conn)  # first: what comes behind is met at the next write
         for root in self.roots:
+            root.pruned = retention.pruned(conn, root.id)
             self._recall(root, write.known_jobs(conn, [root.id]))
         self._recall_shards(write.known_shards(conn, [root.id for root in self.roots]))
 
@@ -519,6 +570,8 @@ class Indexer:
             job.cache_status, job.point_count = CacheStatus(row.cache_status), row.point_count
             job.start_time, job.revision, job.missing_since = row.start_time, row.revision, row.missing_since
             job.last_error, job.update_time, job.create_time = row.last_error, row.update_time, row.create_time
+            job.access_time = max(filter(None, (job.access_time, row.access_time)), default=None)
+            job.evicted_at = row.evicted_at
 
     def _recall_shards(self, rows: Sequence[Any]) -> None:
         for row in rows:
@@ -588,6 +641,7 @@ class Indexer:
     def _recover(self) -> None:
         """After a failure memory may know what was rolled back: read all of it again from the tables."""
         self.loader.forget(self.jobs.values())
+        self.loader.ids.recount()
         self.jobs.clear()
         self.dirty.clear()
         for root in self.roots:
@@ -596,6 +650,7 @@ class Indexer:
             self._recall_all(conn)
         self.active = {job_id: grew for job_id, grew in self.active.items() if job_id in self.jobs}
         self.next_scan = 0.0  # hints that were taken may be lost
+        self.crowded = self.loose = True
 
     def _patiently(self, stop: threading.Event, step: Callable[[], bool | None]) -> bool:
         """Do `step`; where the database is busy or away, wait ever longer and do it again."""
@@ -630,10 +685,13 @@ class Indexer:
             write.update_jobs(conn, [{"id": job, "access_time": now} for job in accessed])
             if self.leased:
                 write.renew(conn, self.id, now + LEASE_SECONDS)
+            outdated = write.outside_writes(conn) != self.database.outside_writes
         for job in self.jobs.values():
             if job.leased_until > now:
                 job.leased_until = now + LEASE_SECONDS
         self.next_beat = self.clock.monotonic() + _BEAT_SECONDS
+        if outdated:
+            raise Retry(write.CHANGED_OUTSIDE)
 
     def _recently_written(self, job: Job) -> bool:
         """A job that may still be written keeps its tags in memory."""

@@ -30,9 +30,7 @@ def upgrade() -> None:
         sa.Column("train_id", sa.Text(), nullable=False),
         sa.Column("pruned_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("root_id", "train_key", name="pk_pruned_jobs"),
-        sa.ForeignKeyConstraint(
-            ["root_id"], ["roots.id"], ondelete="CASCADE", name="fk_pruned_jobs_root_id_roots"
-        ),
+        sa.ForeignKeyConstraint(["root_id"], ["roots.id"], ondelete="CASCADE", name="fk_pruned_jobs_root_id_roots"),
     )
     op.create_table(
         "reindexes",

@@ -169,6 +169,8 @@ def empty(engine: Engine) -> None:
         for table in (
             *payloads,
             *said,
+            "loose_tags",
+            "pruned_jobs",
             "point_rollups",
             "tensor_points",
             "tags",
