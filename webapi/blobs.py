@@ -203,7 +203,7 @@ def _row(row: Any, shown: tuple[str, ...]) -> BlobRow:
 def one(conn: Connection, key: Key) -> tuple[str, BlobRow] | None:
     """Return a payload's kind and row; None where there is none. One statement."""
     query = text(
-        f"SELECT {_COLUMNS}, b.kind {_FROM}"  # values are bound
+        f"SELECT {_COLUMNS}, b.kind {_FROM}"  # noqa: S608  # values are bound
         " WHERE b.tag_id = :tag AND b.step = :step AND b.seq = :seq AND b.ordinal = :ordinal"
         " AND EXISTS (SELECT 1 FROM tags t WHERE t.id = b.tag_id)"  # else it waits to be deleted
     )

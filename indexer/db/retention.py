@@ -128,6 +128,12 @@ def tags(conn: Connection, job_ids: Iterable[int]) -> list[TagFound]:
     ]
 
 
+def tag_bytes(conn: Connection, tag_id: int) -> list[int]:
+    """Return the bytes of payloads of a tag, decoded, by kind; at least 1 for each kind there is."""
+    query = "SELECT bytes FROM blob_counts WHERE tag_id = ?"
+    return [max(1, int(row[0])) for row in conn.execute(query, (tag_id,))]
+
+
 def sums(conn: Connection, job_ids: Iterable[int]) -> tuple[int, int, int]:
     """Return how many tags, points and bytes of payloads (decoded) jobs have."""
     chosen = among(job_ids)

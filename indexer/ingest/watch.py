@@ -12,14 +12,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from indexer import log
 from indexer.config import Config
 from indexer.config import Root as RootConfig
-from indexer.db import bulk, postgresql, retention, rollups, write
+from indexer.db import bulk, postgresql, retention, rollups, shadow, write
 from indexer.db.connection import Database, transaction
 from indexer.db.dialect import POSTGRESQL
 from indexer.decode import kernel
@@ -30,6 +30,7 @@ from indexer.ingest.batch import Batch, Reader
 from indexer.ingest.load import Loader, Prepared
 from indexer.ingest.logdir import NO_FILE, FoundJob, FoundShard, Listing, created, look, recognise, walk
 from indexer.ingest.notify import Hints, observe
+from indexer.ingest.reload import Reload, Reloads
 from indexer.ingest.state import Job, Shard
 from indexer.ports import Clock, Files, Stat, SystemClock, SystemFiles
 from indexer.text import show, store
@@ -124,6 +125,7 @@ class Indexer:
         self.elsewhere: set[int] = set()  # jobs that another indexer holds, as of the last scan
         self.crowded = True  # which jobs stay loaded is to be decided again
         self.loose = True  # there may be points to delete that belong to nobody any more
+        self.reloads = Reloads(database, self.loader.ids.give, self._reload, self._claim_alone, self._exchanged)
         self.state = "scanning"
         self.message: str | None = None
         self.next_scan = self.next_beat = self.next_report = self.next_active = 0.0
@@ -142,7 +144,7 @@ class Indexer:
             while not stop.is_set():
                 if self._patiently(stop, lambda: self._turn(stop)):
                     continue
-                if once and not self.elsewhere:
+                if once and not self.elsewhere and self.reloads.current is None:
                     break
                 if once:  # another indexer loads some of it, or died holding it: its lease tells
                     self.next_scan = min(self.next_scan, self.clock.monotonic() + _LEASE_LOOK_SECONDS)
@@ -150,6 +152,7 @@ class Indexer:
         finally:
             if end is not None:
                 end()
+            self.reloads.end()
             self._leave()
         return self._outcome()
 
@@ -185,10 +188,10 @@ class Indexer:
         self.wake.clear()
         self._tend()
         self._make_room()
-        swept = self._sweep()
+        busy = self._sweep() | self.reloads.turn(self.clock.now())
         if not self.dirty:
             self._end_load()
-            return swept
+            return busy
         live, backlog = self._work()
         if live:
             self._load_live(live, stop)
@@ -196,7 +199,7 @@ class Indexer:
             self._load_backlog(backlog, stop)
             self._report(always=True)
         # Others may hold this share: then the next one is looked at, not this one again after the next scan.
-        more = swept or bool(live or backlog) or any(job.dirty for job in self.dirty.values())
+        more = busy or bool(live or backlog) or any(job.dirty for job in self.dirty.values())
         if not more:
             self._end_load()
         return more
@@ -257,6 +260,92 @@ class Indexer:
             with transaction(self.database) as conn:
                 self.loose = retention.loose(conn)  # some may wait for their time
         return swept
+
+    # one job alone
+
+    def look_alone(self, train_id: str) -> Job | None:
+        """Look at one job of the first root, and at nothing else from now on; None where it has no files."""
+        if not self.roots:
+            self._enter()
+        self.next_scan = self.next_active = float("inf")
+        root = self.roots[0]
+        self._look(root.config.path / train_id, tree=False)
+        return root.jobs.get(train_id)
+
+    def load_alone(self, job: Job, stop: threading.Event) -> None:
+        """Load what is new in a job that was looked at alone."""
+        if job.dirty:
+            self._load_backlog([job], stop)
+
+    def load_only(self, train_id: str, stop: threading.Event) -> bool:
+        """Load one job of the first root, and end; tell whether it has files."""
+        self._patiently(stop, self._enter)
+        job: Job | None = None
+
+        def step() -> None:
+            nonlocal job
+            job = self.look_alone(train_id)
+            if job is not None and self._claim([job]):
+                self.load_alone(job, stop)
+            self._end_load()
+
+        try:
+            self._patiently(stop, step)
+        finally:
+            self._leave()
+        return job is not None
+
+    def fulfil(self, stop: threading.Event, ended: Callable[[], bool]) -> None:
+        """Read jobs again as it is wished, look at nothing else, and end when that has `ended`."""
+        self._patiently(stop, self._enter)
+
+        def step() -> bool:
+            self.wake.clear()
+            if self.clock.monotonic() >= self.next_beat or self.reloads.current is None:
+                self._beat()  # it asks for wishes, too
+            return self.reloads.turn(self.clock.now())
+
+        try:
+            while not stop.is_set() and not ended():
+                if not self._patiently(stop, step):
+                    self.clock.wait(self.wake, _REPORT_SECONDS)
+            while self.loose and self._patiently(stop, self._sweep):
+                pass
+        finally:
+            self.reloads.end()
+            self._leave()
+
+    def _reload(self, wish: shadow.Wish) -> Reload | None:
+        job = self.jobs.get(wish.job_id)
+        if job is None:
+            return None
+        with transaction(self.database) as conn:
+            if shadow.outcome(conn, wish.id)[0] or not self._claim_alone(conn, job.id):
+                return None
+        job.leased_until = self.clock.now() + LEASE_SECONDS if self.leased else 0.0  # renewed with every beat
+        (root,) = (root.config for root in self.roots if root.id == job.root_id)
+
+        def make(config: Config, database: Database) -> Indexer:
+            return Indexer(config, database, clock=self.clock, files=self.files)
+
+        return Reload(wish, job, root, replace(self.config, url=self.database.url), make, self.wake.set)
+
+    def _claim_alone(self, conn: Any, job_id: int) -> bool:
+        """Tell whether this indexer may write a job, now and for the time of a lease."""
+        now = self.clock.now()
+        return not self.leased or job_id in write.claim(conn, self.id, [job_id], now, now + LEASE_SECONDS)
+
+    def _exchanged(self, conn: Any, job_id: int) -> None:
+        """A job was read again: what memory holds of it is old."""
+        job = self.jobs[job_id]
+        self._reread(conn, [job])
+        if self.leased:
+            write.release(conn, self.id, [job_id])
+            job.leased_until = 0.0
+        for shard in job.shards.values():  # what we saw of them may be older than what was read
+            shard.on_disk = shard.on_disk and shard.seen
+        self.hints.suspect([job.path])
+        self.loose = True
 
     def _work(self) -> tuple[list[Job], list[Job]]:
         """Return the small appends, and the newest of the backlog, both in the order to load them."""
@@ -686,6 +775,7 @@ class Indexer:
             if self.leased:
                 write.renew(conn, self.id, now + LEASE_SECONDS)
             outdated = write.outside_writes(conn) != self.database.outside_writes
+            self.reloads.wishes = shadow.wishes(conn)
         for job in self.jobs.values():
             if job.leased_until > now:
                 job.leased_until = now + LEASE_SECONDS

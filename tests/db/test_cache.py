@@ -281,7 +281,7 @@ def test_every_reading_of_a_series_is_a_look(engine: Engine, tmp_path: Path) -> 
     index_once(engine, root, config=TWO)
     with engine.connect() as conn:
         job, other = (conn.execute(text(f"SELECT id FROM jobs WHERE train_id = './{n}'")).scalar() for n in "ae")
-        tags: dict[str, Any] = dict(conn.execute(text(f"SELECT name, id FROM tags WHERE job_id = {other}")).all())  # type: ignore[arg-type]
+        tags: dict[str, Any] = dict(conn.execute(text(f"SELECT name, id FROM tags WHERE job_id = {other}")).all())
     asked: list[dict[str, object]] = []
     client = create_app(Config(), engine, ask=asked.append).test_client()
     for path in (

@@ -17,16 +17,21 @@ class Crash(BaseException):
 
 
 @contextmanager
-def crashing(at: int | None = None, when: When = "before") -> Iterator[list[int]]:
-    """Raise Crash before or after the commit with number `at`; yield a list of the numbers that were reached."""
+def crashing(at: int | None = None, when: When = "before", *, besides: str | None = None) -> Iterator[list[int]]:
+    """Raise Crash before or after the commit with number `at`; yield a list of the numbers that were reached.
+
+    besides: databases with this in their address are not counted.
+    """
     begin, reached = Database.begin, list[int]()
 
     @contextmanager
     def counted(self: Database) -> Iterator[Connection]:
+        number = -1
         with begin(self) as conn:
             yield conn
-            reached.append(len(reached))
-            number = reached[-1]
+            if besides is None or besides not in self.url:
+                number = len(reached)
+                reached.append(number)
             if (number, when) == (at, "before"):
                 raise Crash
         if (number, when) == (at, "after"):

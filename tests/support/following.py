@@ -164,7 +164,7 @@ def given(roots: Sequence[Path | Root]) -> tuple[Root, ...]:
 def empty(engine: Engine) -> None:
     """Delete all rows, as in a fresh database."""
     with transaction(engine) as conn:
-        payloads = ("blobs", "histogram_stats", "tensor_stats")
+        payloads = ("blobs", "histogram_stats", "tensor_stats", "graph_stats", "graph_chunks")
         said = ("lineage", "lineage_files", "hparams", "hparam_runs")
         for table in (
             *payloads,
