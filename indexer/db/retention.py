@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from indexer.config import Root
 from indexer.db import bulk
 from indexer.db.connection import Connection, Database, among, transaction
 from indexer.db.dialect import POSTGRESQL
@@ -31,6 +33,7 @@ _SWEEP_PAYLOADS = 500
 _BYTES_A_ROW = 1_000  # of payloads: as long to delete as a point
 _PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.05
+_SILENT_SECONDS = 30.0  # an indexer that said nothing for so long is gone
 
 T = TypeVar("T")
 
@@ -145,6 +148,24 @@ def sums(conn: Connection, job_ids: Iterable[int]) -> tuple[int, int, int]:
         f"WHERE t.job_id IN ({chosen})"
     )
     return int(count), int(points), int(size)
+
+
+def root(conn: Connection, root_id: int) -> Root:
+    """Return a root as it was when it was last indexed."""
+    ((name, path, named),) = conn.execute("SELECT name, path, named FROM roots WHERE id = ?", (root_id,)).fetchall()
+    return Root(show(name), Path(show(path)), bool(named))
+
+
+def status(conn: Connection, job_id: int) -> str | None:
+    """Return the cache_status of a job, None where it is gone."""
+    row = conn.execute("SELECT cache_status FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def indexer_lives(conn: Connection, now: float) -> bool:
+    """Tell whether an indexer was heard of lately, and has not said that it ended."""
+    query = "SELECT count(*) FROM indexers WHERE state <> 'stopped' AND heartbeat > ?"
+    return bool(conn.value(query, (now - _SILENT_SECONDS,)))
 
 
 def _job(row: Any) -> JobFound:

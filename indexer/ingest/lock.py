@@ -13,6 +13,10 @@ WAIT_SECONDS = 5.0
 """A start waits this long, so that a restart need not be told to wait for the process it replaces."""
 
 
+class Held(Refuse):
+    """Somebody else indexes this database."""
+
+
 @contextmanager
 def writer_lock(url: str, *, timeout: float = WAIT_SECONDS) -> Iterator[None]:
     """Hold the right to write to the database at `url`. Refuse names who holds it.
@@ -32,7 +36,7 @@ def writer_lock(url: str, *, timeout: float = WAIT_SECONDS) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise Refuse(f"{path} is being indexed by {_holder(url)}: stop it first, or give another --db") from None
+        raise Held(f"{path} is being indexed by {_holder(url)}: stop it first, or give another --db") from None
     except OSError as e:
         why = e.strerror or str(e)
         raise Refuse(f"{path.parent} cannot be written ({why}): give another --db, or its permissions") from e
