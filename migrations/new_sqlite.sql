@@ -593,6 +593,8 @@ CREATE TABLE reindexes (
 
 CREATE INDEX ix_reindexes_job_id ON reindexes (job_id);
 
+CREATE INDEX ix_restarts_shard_id ON restarts (shard_id);
+
 ALTER TABLE jobs ADD COLUMN evicted_at DOUBLE;
 
 ALTER TABLE index_state ADD COLUMN outside_writes BIGINT DEFAULT 0 NOT NULL;

@@ -370,6 +370,7 @@ RESTART = Table(
     Column("step", BigInteger, nullable=False),
     Column("shard_id", Integer, ForeignKey("shards.id", ondelete="CASCADE"), nullable=False),
     Column("cause", Text, nullable=False),
+    Index(None, "shard_id"),  # for whoever deletes a file
     CheckConstraint("cause IN ('session_start', 'new_file', 'same_file')", name="cause"),
 )
 """A tag that went back: its points with a smaller seq and a step of at least this one came before it."""

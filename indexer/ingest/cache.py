@@ -25,17 +25,20 @@ def choose(jobs: Iterable[Job], most: int, now: float) -> tuple[list[Job], list[
 
     What has no files any more, or not all of them, could not be loaded again: it stays, and is not counted.
     """
-    whole = [job for job in jobs if job.shards and all(shard.on_disk is not None for shard in job.shards.values())]
-    if most:
-        stay = {job.id for job in nlargest(most, whole, key=lambda job: (_rank(job, now), job.id))}
-    else:
-        stay = {job.id for job in whole}
+    if not most:
+        return [], [job for job in jobs if job.evicted_at is not None and _whole(job)]
+    whole = [job for job in jobs if _whole(job)]
+    stay = {job.id for job in nlargest(most, whole, key=lambda job: (_rank(job, now), job.id))}
     gone = [
         job
         for job in whole
         if job.id not in stay and job.evicted_at is None and job.cache_status is not CacheStatus.CACHING
     ]
     return gone, [job for job in whole if job.id in stay and job.evicted_at is not None]
+
+
+def _whole(job: Job) -> bool:
+    return bool(job.shards) and all(shard.on_disk is not None for shard in job.shards.values())
 
 
 def _rank(job: Job, now: float) -> float:

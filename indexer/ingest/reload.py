@@ -15,7 +15,8 @@ import json
 import shutil
 import tempfile
 import threading
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ from indexer.db import bulk, facts, migrate, retention, rollups, shadow, write
 from indexer.db.connection import Connection, Database, among, transaction
 from indexer.db.dialect import sqlite_file
 from indexer.db.shadow import Exchange, Wish
-from indexer.errors import Refuse, Report, Retry, SummaryDBError
+from indexer.errors import Refuse, Report, Retry, SummaryDBError, Wait
 from indexer.ingest.batch import Batch, Part
 from indexer.ingest.load import Loader
 from indexer.ingest.logdir import load_order
@@ -53,6 +54,9 @@ from indexer.types import (
 ROUNDS = 5
 """How often what the files got meanwhile is fetched before the exchange."""
 
+_ATTEMPTS = 3  # where the database is busy or away
+_END_SECONDS = 1.0  # the thread has to end, between two reads
+_YOUNG_SECONDS = 60.0  # a directory that is not locked yet
 _KEPT_POINTS = 100_000  # of a file that is not read again, in one transaction
 _KEPT_BYTES = 8 * 2**20  # likewise, of payloads
 _NO_ROWS = Rows(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0), np.empty(0))
@@ -99,7 +103,6 @@ class Reload:
 
     def begin(self) -> None:
         """Start to load the shadow."""
-        self.directory, self._lock = _directory(self.config.url)
         self._thread = threading.Thread(target=self._load, name="reindex", daemon=True)
         self._thread.start()
 
@@ -112,7 +115,9 @@ class Reload:
         """Give everything up that is not in the tables."""
         self.stop.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_END_SECONDS)
+            if self._thread.is_alive():
+                return  # the process ends; the next reading removes what is left
         if self.alone is not None:
             self.alone.database.dispose()
         if self._lock is not None:
@@ -123,6 +128,7 @@ class Reload:
     def _load(self) -> None:
         source = Database(self.config.url)
         try:
+            self.directory, self._lock = _directory(self.config.url)
             self._fill(source)
         except SummaryDBError as e:
             self.error = e
@@ -134,7 +140,7 @@ class Reload:
             self.done()
 
     def _fill(self, source: Database) -> None:
-        assert self.directory is not None  # noqa: S101  # `begin` made it
+        assert self.directory is not None  # noqa: S101  # it was made just now
         url = f"sqlite:///{self.directory / 'shadow.db'}"
         database = Database(url)
         migrate.upgrade(database)
@@ -307,9 +313,13 @@ def _directory(url: str) -> tuple[Path, Any]:
     if file is not None:  # beside the database: there is room, as it is for the curves
         path = Path(file).absolute()
         parent, prefix = path.parent, f"{path.name}.reindex-"
-    for old in parent.glob(f"{prefix}*"):
+    for old in parent.iterdir():
+        if not old.name.startswith(prefix):
+            continue
         lock = FileLock(old / "lock", timeout=0)
         with suppress(Timeout, OSError):
+            if file is None and time.time() - old.stat().st_mtime < _YOUNG_SECONDS:
+                continue  # another indexer makes it just now
             lock.acquire()
             lock.release()
             shutil.rmtree(old, ignore_errors=True)
@@ -329,9 +339,11 @@ class Reloads:
     make: Callable[[Wish], Reload | None]  # None: the job is none of ours, or somebody else writes it just now
     claim: Callable[[Connection, int], bool]  # may we write this job?
     exchanged: Callable[[Connection, int], None]  # what memory holds of the job is old
+    give_back: Callable[[Connection, int], None]  # nothing came of it
     wishes: list[Wish] = field(default_factory=list)  # that are known
     current: Reload | None = None
     steps: Iterator[None] | None = None
+    failed: Counter[int] = field(default_factory=Counter)  # attempts, by wish
 
     def turn(self, now: float) -> bool:
         """Go one step on; tell whether there is more to do at once."""
@@ -342,15 +354,25 @@ class Reloads:
             return False
         try:
             return self._go_on(self.current, now)
+        except (Retry, Wait) as e:
+            wish = self.current.wish
+            self.failed[wish.id] += 1
+            if self.failed[wish.id] < _ATTEMPTS:
+                self.end()  # the wish is still there
+                raise
+            self._fail(wish, now, e)
         except (Report, Refuse) as e:
-            wish = self.current.wish.id
-            self.end()
-            with transaction(self.database) as conn:
-                shadow.finish(conn, wish, now, store(str(e)))
-            return True
+            self._fail(self.current.wish, now, e)
         except BaseException:
-            self.end()  # the wish is still there
+            self.end()
             raise
+        return True
+
+    def _fail(self, wish: Wish, now: float, error: SummaryDBError) -> None:
+        self.end()
+        with transaction(self.database) as conn:
+            shadow.finish(conn, wish.id, now, store(str(error)))
+            self.give_back(conn, wish.job_id)
 
     def end(self) -> None:
         """Give up what is under way."""

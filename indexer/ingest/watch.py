@@ -46,6 +46,7 @@ _GROUP_JOBS = 1_000  # of a backlog loaded in one go; jobs that appear meanwhile
 _SHARED_JOBS = 200  # the same where several indexers share the work
 _SILENT_SECONDS = 2 * LEASE_SECONDS  # an indexer that said nothing for so long takes no share
 _BEAT_SECONDS = 5.0
+_SWEEP_LOOK_SECONDS = 5.0  # between two looks at points that wait for their time to be deleted
 _REPORT_SECONDS = 0.2
 _ACTIVE_SECONDS = 60.0  # a file that grew is looked at every second for so long, should notifications be lost
 _ACTIVE_LOOK_SECONDS = 1.0
@@ -125,10 +126,12 @@ class Indexer:
         self.elsewhere: set[int] = set()  # jobs that another indexer holds, as of the last scan
         self.crowded = True  # which jobs stay loaded is to be decided again
         self.loose = True  # there may be points to delete that belong to nobody any more
-        self.reloads = Reloads(database, self.loader.ids.give, self._reload, self._claim_alone, self._exchanged)
+        self.reloads = Reloads(
+            database, self.loader.ids.give, self._reload, self._claim_alone, self._exchanged, self._give_back
+        )
         self.state = "scanning"
         self.message: str | None = None
-        self.next_scan = self.next_beat = self.next_report = self.next_active = 0.0
+        self.next_scan = self.next_beat = self.next_report = self.next_active = self.next_sweep = 0.0
 
     def run(self, stop: threading.Event, *, once: bool = False) -> Outcome:
         """Index until `stop` is set, or with `once` until all that is on disk is loaded."""
@@ -253,12 +256,13 @@ class Indexer:
 
     def _sweep(self) -> bool:
         """Delete some of the points that belong to nobody any more; tell whether there were any."""
-        if not self.loose:
+        if not self.loose or self.clock.monotonic() < self.next_sweep:
             return False
         swept = retention.sweep(self.database, self.clock.now())
         if not swept:
             with transaction(self.database) as conn:
                 self.loose = retention.loose(conn)  # some may wait for their time
+            self.next_sweep = self.clock.monotonic() + _SWEEP_LOOK_SECONDS
         return swept
 
     # one job alone
@@ -309,7 +313,7 @@ class Indexer:
             while not stop.is_set() and not ended():
                 if not self._patiently(stop, step):
                     self.clock.wait(self.wake, _REPORT_SECONDS)
-            while self.loose and self._patiently(stop, self._sweep):
+            while self._patiently(stop, self._sweep):
                 pass
         finally:
             self.reloads.end()
@@ -346,6 +350,13 @@ class Indexer:
             shard.on_disk = shard.on_disk and shard.seen
         self.hints.suspect([job.path])
         self.loose = True
+
+    def _give_back(self, conn: Any, job_id: int) -> None:
+        """Nothing came of reading a job again."""
+        if self.leased:
+            write.release(conn, self.id, [job_id])
+            if job_id in self.jobs:
+                self.jobs[job_id].leased_until = 0.0
 
     def _work(self) -> tuple[list[Job], list[Job]]:
         """Return the small appends, and the newest of the backlog, both in the order to load them."""

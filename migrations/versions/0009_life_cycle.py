@@ -44,6 +44,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE", name="fk_reindexes_job_id_jobs"),
     )
     op.create_index("ix_reindexes_job_id", "reindexes", ["job_id"])
+    op.create_index("ix_restarts_shard_id", "restarts", ["shard_id"])  # a file that goes looks for its own
     op.add_column("jobs", sa.Column("evicted_at", sa.Double()))
     op.add_column(
         "index_state", sa.Column("outside_writes", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
@@ -54,5 +55,6 @@ def downgrade() -> None:
     """Drop them: pruned and evicted jobs whose files are there are loaded again."""
     op.execute("ALTER TABLE index_state DROP COLUMN outside_writes")  # batch mode would copy the table
     op.execute("ALTER TABLE jobs DROP COLUMN evicted_at")
+    op.drop_index("ix_restarts_shard_id", "restarts")
     for table in ("reindexes", "pruned_jobs", "loose_tags"):
         op.drop_table(table)
