@@ -1,0 +1,296 @@
+"""Copy all rows from one database into another, whichever of the two kinds they are, and prove it.
+
+The source is read in one snapshot, table by table, a row at a time. Rows are counted and summed up as they are read,
+and once more when they are read back from the target: not before that does anybody see the target. So it is either as
+it was or a verified copy, whenever the copy is killed. Decision: docs/decisions/0026-copies-are-all-or-nothing.md.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import BigInteger, Boolean, Double, Integer, LargeBinary, Table, Text
+
+from indexer.db import migrate
+from indexer.db.connection import BUSY_MS, Connection, Database, Row, transaction, translated
+from indexer.db.dialect import POSTGRESQL, SQLITE, SQLITE_PAGE_BYTES, sqlite_file
+from indexer.db.schema import METADATA
+from indexer.errors import Refuse
+from indexer.version import REVISION
+
+Report = Callable[[str, int, int], None]
+"""Is called now and then with a table, rows done and rows in all; may raise, then nothing is copied."""
+
+_TYPES = (  # of columns, in PostgreSQL's words; the first that fits
+    (Boolean, "bool"),
+    (BigInteger, "int8"),
+    (Integer, "int4"),
+    (Double, "float8"),
+    (Text, "text"),
+    (LargeBinary, "bytea"),
+)
+_AT_ONCE = 1_000  # rows in memory, and between two reports
+_SUM_BYTES = 16
+_SUM_LIMIT = 1 << 8 * _SUM_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What was copied of a table."""
+
+    table: str
+    rows: int
+    checksum: str  # of all rows, in any order, hexadecimal
+
+
+@dataclass(slots=True)
+class Tally:
+    """Count and sum of rows, the same in whatever order and from whichever database they come."""
+
+    rows: int = 0
+    total: int = 0
+
+    def add(self, row: Row) -> None:
+        """Count a row of `Shape.canonical`."""
+        digest = blake2b(repr(row).encode("utf-8", "surrogatepass"), digest_size=_SUM_BYTES).digest()
+        self.total = (self.total + int.from_bytes(digest, "big")) % _SUM_LIMIT
+        self.rows += 1
+
+    @property
+    def checksum(self) -> str:
+        """The sum of all rows' digests, hexadecimal."""
+        return f"{self.total:0{2 * _SUM_BYTES}x}"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A table as both databases have it."""
+
+    table: Table
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.table.name)
+
+    @cached_property
+    def columns(self) -> str:
+        """Its columns as SQL, in the declared order."""
+        return ", ".join(f'"{column.name}"' for column in self.table.columns)
+
+    @cached_property
+    def types(self) -> list[str]:
+        """Types of its columns."""
+        return [next(name for kind, name in _TYPES if isinstance(c.type, kind)) for c in self.table.columns]
+
+    @cached_property
+    def order(self) -> str:
+        """Its key as far as both databases sort it alike: a SQLite file grows at its end then."""
+        keys = [f'"{c.name}"' for c in self.table.primary_key if isinstance(c.type, Integer)]
+        return f" ORDER BY {', '.join(keys)}" if keys else ""
+
+    @property
+    def counts_itself(self) -> bool:
+        """Its ids come from a sequence on PostgreSQL."""
+        return self.table.autoincrement_column is not None
+
+    @cached_property
+    def _places(self) -> tuple[list[int], list[int], list[int]]:
+        places = [[i for i, kind in enumerate(self.types) if kind == wanted] for wanted in ("float8", "bool", "bytea")]
+        return places[0], places[1], places[2]
+
+    def canonical(self, row: Sequence[Any]) -> Row:
+        """Return a row as it is summed up: NaN is NULL, zeros have no sign (SQLite keeps none), bytes are a digest."""
+        floats, booleans, binary = self._places
+        out = list(row)
+        for i in floats:
+            value = out[i]
+            if value is not None:
+                out[i] = None if value != value else float(value) + 0.0
+        for i in booleans:
+            out[i] = None if out[i] is None else bool(out[i])
+        for i in binary:
+            out[i] = None if out[i] is None else blake2b(out[i]).digest()
+        return tuple(out)
+
+    def typed(self, rows: Iterator[Row]) -> Iterator[Row]:
+        """Yield rows as PostgreSQL's binary format wants them: SQLite has no booleans."""
+        booleans = self._places[1]
+        if not booleans:
+            yield from rows
+            return
+        for row in rows:
+            yield tuple(bool(v) if i in booleans and v is not None else v for i, v in enumerate(row))
+
+
+SHAPES = tuple(Shape(table) for table in METADATA.sorted_tables)
+"""All tables, those that others refer to first."""
+
+
+@contextmanager
+def reading(url: str) -> Iterator[Connection]:
+    """Read a database in one snapshot, whatever is written meanwhile. Refuse where its schema is not the newest."""
+    file = sqlite_file(url)
+    with translated():
+        raw: Any
+        if file is not None:
+            raw = open_read_only(Path(file))
+            begin = "BEGIN"
+        else:
+            raw = Database(url).connect().raw
+            begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        with closing(raw):
+            raw.execute(begin)
+            conn = Connection(SQLITE if file is not None else POSTGRESQL, raw)
+            migrate.require_newest(migrate.current_of(conn))  # its first look is the snapshot's moment
+            yield conn
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Return a connection that cannot write. Refuse where there is no such file."""
+    if not path.exists():
+        raise Refuse(f"{path}: there is no such file; give another --db")
+    uri = f"file:{quote(path.absolute().as_posix())}?mode=ro"
+    raw = sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    raw.execute("PRAGMA query_only = ON")
+    return raw
+
+
+def into_postgresql(source: Connection, url: str, report: Report) -> list[Copied]:
+    """Copy into an empty PostgreSQL database: the schema, the rows and their proof are one transaction."""
+    database = Database(url)
+    try:
+        with transaction(database) as conn:
+            _claim(conn)
+            conn.execute("ALTER TABLE tensor_points DROP CONSTRAINT IF EXISTS pk_tensor_points")  # 0005: faster so
+            conn.execute("DROP INDEX IF EXISTS pk_tensor_points")
+            copied = _fill(source, conn, report)
+            conn.execute("SET LOCAL maintenance_work_mem = '128MB'")
+            conn.execute("ALTER TABLE tensor_points ADD CONSTRAINT pk_tensor_points PRIMARY KEY (tag_id, step, seq)")
+            for shape in SHAPES:
+                if shape.counts_itself:
+                    conn.execute(
+                        f"SELECT setval(pg_get_serial_sequence('{shape.name}', 'id'), "
+                        f"coalesce(max(id), 1), max(id) IS NOT NULL) FROM {shape.name}"
+                    )
+            return copied
+    finally:
+        database.dispose()
+
+
+def into_sqlite(source: Connection, path: Path, report: Report) -> list[Copied]:
+    """Copy into a new SQLite file at `path`, without a WAL; whoever calls gives the file its name when it is there."""
+    with translated(), closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as raw:
+        for pragma in (f"page_size = {SQLITE_PAGE_BYTES}", "journal_mode = OFF", "synchronous = OFF"):
+            raw.execute(f"PRAGMA {pragma}")
+        conn = Connection(SQLITE, raw)
+        raw.execute("BEGIN")
+        migrate.create(conn)
+        copied = _fill(source, conn, report)
+        raw.execute("COMMIT")
+        for table, _, parent, _ in raw.execute("PRAGMA foreign_key_check"):
+            raise Refuse(f"a row of {table} refers to none of {parent}: see `summarydb verify` of the source")
+        seal(raw)
+    return copied
+
+
+def seal(raw: sqlite3.Connection) -> None:
+    """Make a copy a file of its own, without a WAL beside it. Refuse where its pages are not sound."""
+    raw.execute("PRAGMA journal_mode = DELETE")
+    ((found,),) = raw.execute("PRAGMA integrity_check(1)")
+    if found != "ok":
+        first = str(found).strip().replace("\n", " ")
+        raise Refuse(f"the copy is not sound ({first}): check the disk, and `PRAGMA integrity_check` of the source")
+
+
+def require_empty(conn: Connection, name: str) -> None:
+    """Refuse where a database of the newest schema holds rows already."""
+    for shape in SHAPES:
+        if shape.name != "index_state" and conn.value(f"SELECT EXISTS (SELECT 1 FROM {shape.name})"):
+            raise Refuse(f"{name} holds rows already ({shape.name}): copy into an empty database")
+
+
+def _claim(conn: Connection) -> None:
+    """See that the target is empty and stays so; make the schema where there is none."""
+    conn.execute("SET LOCAL lock_timeout = '10s'")
+    if migrate.current_of(conn) is None:
+        migrate.create(conn)
+        return
+    found = migrate.current_of(conn)
+    if found != REVISION:
+        raise Refuse(f"the target has schema {found}, this program needs {REVISION}: run `summarydb db upgrade` on it")
+    conn.execute("LOCK TABLE roots, jobs, indexers IN EXCLUSIVE MODE")  # an indexer that starts now waits
+    require_empty(conn, "the target")
+
+
+def _fill(source: Connection, target: Connection, report: Report) -> list[Copied]:
+    """Copy all tables and read them back. Refuse where they are not the same."""
+    target.execute("DELETE FROM index_state")  # a new schema's own row
+    counts = {shape.name: int(source.value(f"SELECT count(*) FROM {shape.name}")) for shape in SHAPES}
+    total = 2 * sum(counts.values())  # written, and read back
+    done = 0
+    copied: list[Copied] = []
+    for shape in SHAPES:
+        read = Tally()
+        order = shape.order if target.dialect == SQLITE else ""
+        report(shape.name, done, total)
+        _write(target, shape, _counted(_rows(source, shape, order), shape, read, _part(report, shape, done, total)))
+        done += read.rows
+        copied.append(Copied(shape.name, read.rows, read.checksum))
+    for shape, wanted in zip(SHAPES, copied, strict=True):
+        found = Tally()
+        for _ in _counted(_rows(target, shape), shape, found, _part(report, shape, done, total)):
+            pass
+        done += found.rows
+        if (wanted.rows, wanted.checksum) != (found.rows, found.checksum) or wanted.rows != counts[shape.name]:
+            raise Refuse(
+                f"{shape.name} was not copied as it is ({wanted.rows} rows, sum {wanted.checksum}; in the target "
+                f"{found.rows}, {found.checksum}): nothing is kept of the copy; please report it"
+            )
+    report("", total, total)
+    return copied
+
+
+def _part(report: Report, shape: Shape, done: int, total: int) -> Callable[[int], None]:
+    return lambda rows: report(shape.name, done + rows, total)
+
+
+def _counted(rows: Iterator[Row], shape: Shape, tally: Tally, report: Callable[[int], None]) -> Iterator[Row]:
+    add, canonical = tally.add, shape.canonical
+    while part := list(islice(rows, _AT_ONCE)):
+        for row in part:
+            add(canonical(row))
+            yield row
+        report(tally.rows)
+
+
+def _rows(conn: Connection, shape: Shape, order: str = "") -> Iterator[Row]:
+    """Yield all rows of a table, streaming."""
+    query = f"SELECT {shape.columns} FROM {shape.name}{order}"
+    if conn.dialect == POSTGRESQL:
+        with conn.raw.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)") as copy:
+            copy.set_types(shape.types)
+            yield from copy.rows()
+        return
+    yield from conn.execute(query)
+
+
+def _write(conn: Connection, shape: Shape, rows: Iterator[Row]) -> None:
+    if conn.dialect == POSTGRESQL:
+        into = f"COPY {shape.name} ({shape.columns}) FROM STDIN (FORMAT BINARY)"
+        with conn.raw.cursor() as cursor, cursor.copy(into) as copy:
+            copy.set_types(shape.types)
+            for row in shape.typed(rows):
+                copy.write_row(row)
+        return
+    marks = ", ".join("?" * len(shape.types))
+    conn.many(f"INSERT INTO {shape.name} ({shape.columns}) VALUES ({marks})", rows)
