@@ -12,6 +12,7 @@ from indexer.db import copy, migrate, snapshot
 from indexer.db.connection import Connection, translated
 from indexer.db.copy import Report
 from indexer.db.dialect import SQLITE, sqlite_file
+from indexer.db.reading import open_read_only, reading
 from indexer.errors import Refuse, Wait
 from indexer.ingest.lock import writer_lock
 from indexer.version import REVISION
@@ -41,7 +42,7 @@ def copy_database(url: str, target: str, *, show: Report, stop: threading.Event)
     """Copy the database at `url` to the one at `target`, which is empty or not there; return what was copied."""
     file = sqlite_file(target)
     report = _until(stop, show)
-    with naming(url), copy.reading(url) as source:
+    with naming(url), reading(url) as source:
         if file is None:
             with naming(target):
                 copied = copy.into_postgresql(source, target, report)
@@ -89,7 +90,7 @@ def _require_empty(path: Path) -> None:
     """Refuse where a SQLite file holds anything but an empty database of the newest schema."""
     if not path.exists():
         return
-    with translated(), closing(copy.open_read_only(path)) as raw:
+    with translated(), closing(open_read_only(path)) as raw:
         conn = Connection(SQLITE, raw)
         found = migrate.current_of(conn)
         if found is None:

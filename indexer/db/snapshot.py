@@ -15,8 +15,9 @@ from pathlib import Path
 
 from indexer.db import copy, migrate
 from indexer.db.connection import Connection, translated
-from indexer.db.copy import Report, open_read_only, reading, seal
+from indexer.db.copy import Report, seal
 from indexer.db.dialect import SQLITE, sqlite_file
+from indexer.db.reading import open_read_only, reading
 from indexer.errors import Refuse
 
 _PAGES = 1_000  # copied at once, 16 MB
