@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -20,6 +21,7 @@ from indexer.errors import Refuse, UsageError
 from tests.conftest import DATA
 from tests.support.following import index_once
 from tests.support.postgres import PostgresServer
+from tests.support.program import CHECKOUT
 from webapi.app import create_app
 
 NAMES = count()
@@ -99,6 +101,28 @@ def test_it_does_nothing_else(owned: str, role: str, statement: str) -> None:
         conn.execute("SET default_transaction_read_only = off")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute(statement)
+
+
+def test_the_sql_of_the_docs_makes_the_same(owned: str, role: str) -> None:
+    """Whoever makes the role by hand gets one that reads as much and does as little."""
+    page = (CHECKOUT / "docs" / "maintenance.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```postgresql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    quoted = '"' + role.replace('"', '""') + '"'
+    with psycopg.connect(owned, autocommit=True) as conn:
+        conn.execute(re.sub(r"\breader\b", lambda _: quoted, block))
+        query = (
+            "SELECT relname, privilege_type FROM pg_class c, aclexplode(c.relacl) a "
+            "WHERE a.grantee = %s::regrole AND relnamespace = 'public'::regnamespace ORDER BY 1, 2"
+        )
+        settings = "SELECT rolconfig, rolconnlimit, rolsuper FROM pg_roles WHERE rolname = %s"
+        by_hand = conn.execute(query, (quoted,)).fetchall(), conn.execute(settings, (role,)).fetchone()
+        conn.execute(psycopg.sql.SQL("DROP OWNED BY {}").format(psycopg.sql.Identifier(role)))
+        conn.execute(psycopg.sql.SQL("DROP ROLE {}").format(psycopg.sql.Identifier(role)))
+    reader_role.create(owned, role, password=None, connections=40, seconds=60)
+    with psycopg.connect(owned) as conn:
+        made = conn.execute(query, (quoted,)).fetchall(), conn.execute(settings, (role,)).fetchone()
+    assert made == by_hand
+    assert ("tags", "SELECT") in made[0]
 
 
 def test_tables_of_tomorrow_are_read_too(owned: str, role: str) -> None:

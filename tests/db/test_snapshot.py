@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -19,9 +20,10 @@ from indexer.db.engine import open_engine
 from indexer.db.migrate import require
 from indexer.errors import Refuse, Wait
 from indexer.ingest.lock import writer_lock
-from summarydb import copying
+from summarydb import copying, verify
 from tests.conftest import DATA, Backend
-from tests.support.following import index_once
+from tests.support.following import SMALL, index_once, make
+from tests.support.records import tb_scalar, tb_version
 from tests.support.tables import differences, dump
 
 
@@ -86,6 +88,36 @@ def test_what_is_written_meanwhile_is_not_in_it(
     made = open_engine(f"sqlite:///{path}")
     assert [] == differences(before, dump(made))
     made.dispose()
+
+
+def test_a_snapshot_of_a_load_is_one_of_its_commits(
+    engine: Engine, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken while runs are loaded, it has just the points, statistics and cursors of one moment: `verify` agrees."""
+    monkeypatch.setattr(snapshot, "_PAGES", 1)
+    record = [tb_scalar("loss", step, step / 2, 1.7e9 + step) for step in range(60)]
+    names = [f"{job}/events.out.tfevents.1700000000.x" for job in "abc"]
+    root = make(tmp_path / "runs", {name: tb_version(1.7e9) + b"".join(record[:20]) for name in names})
+    index_once(engine, root)
+    written = 20
+
+    def show(_what: str, _done: int, _total: int) -> None:
+        nonlocal written
+        if written < len(record):
+            for name in names:
+                with (root / name).open("ab") as file:
+                    file.write(b"".join(record[written : written + 10]))
+            written += 10
+            index_once(engine, root)
+
+    path = tmp_path / "copy.db"
+    take(url, path, show=show)
+    assert written > 20
+    config = replace(SMALL, url=f"sqlite:///{path}")
+    found: list[object] = []
+    facts = verify.run(config, limit=0, tell=found.append, show_progress=silent, stop=Event())
+    assert ([], 60) == (found, facts["points"])
+    assert 180 == verify.run(replace(SMALL, url=url), limit=0, tell=print, show_progress=silent, stop=Event())["points"]
 
 
 def test_a_file_that_is_there_is_replaced_only_when_told(filled: Engine, url: str, tmp_path: Path) -> None:
