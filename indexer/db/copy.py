@@ -8,38 +8,23 @@ it was or a verified copy, whenever the copy is killed. Decision: docs/decisions
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
-from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-from sqlalchemy import BigInteger, Boolean, Double, Integer, LargeBinary, Table, Text
 
 from indexer.db import migrate
 from indexer.db.connection import Connection, Database, Row, transaction, translated
 from indexer.db.dialect import POSTGRESQL, SQLITE, SQLITE_PAGE_BYTES
-from indexer.db.schema import METADATA
+from indexer.db.rows import SHAPES, Shape, Tally, stream
 from indexer.errors import Refuse
 from indexer.version import REVISION
 
 Report = Callable[[str, int, int], None]
 """Is called now and then with a table, rows done and rows in all; may raise, then nothing is copied."""
 
-_TYPES = (  # of columns, in PostgreSQL's words; the first that fits
-    (Boolean, "bool"),
-    (BigInteger, "int8"),
-    (Integer, "int4"),
-    (Double, "float8"),
-    (Text, "text"),
-    (LargeBinary, "bytea"),
-)
 _AT_ONCE = 1_000  # rows in memory, and between two reports
-_SUM_BYTES = 16
-_SUM_LIMIT = 1 << 8 * _SUM_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,90 +34,6 @@ class Copied:
     table: str
     rows: int
     checksum: str  # of all rows, in any order, hexadecimal
-
-
-@dataclass(slots=True)
-class Tally:
-    """Count and sum of rows, the same in whatever order and from whichever database they come."""
-
-    rows: int = 0
-    total: int = 0
-
-    def add(self, row: Row) -> None:
-        """Count a row of `Shape.canonical`."""
-        digest = blake2b(repr(row).encode("utf-8", "surrogatepass"), digest_size=_SUM_BYTES).digest()
-        self.total = (self.total + int.from_bytes(digest, "big")) % _SUM_LIMIT
-        self.rows += 1
-
-    @property
-    def checksum(self) -> str:
-        """The sum of all rows' digests, hexadecimal."""
-        return f"{self.total:0{2 * _SUM_BYTES}x}"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A table as both databases have it."""
-
-    table: Table
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return str(self.table.name)
-
-    @cached_property
-    def columns(self) -> str:
-        """Its columns as SQL, in the declared order."""
-        return ", ".join(f'"{column.name}"' for column in self.table.columns)
-
-    @cached_property
-    def types(self) -> list[str]:
-        """Types of its columns."""
-        return [next(name for kind, name in _TYPES if isinstance(c.type, kind)) for c in self.table.columns]
-
-    @cached_property
-    def order(self) -> str:
-        """Its key as far as both databases sort it alike: a SQLite file grows at its end then."""
-        keys = [f'"{c.name}"' for c in self.table.primary_key if isinstance(c.type, Integer)]
-        return f" ORDER BY {', '.join(keys)}" if keys else ""
-
-    @property
-    def counts_itself(self) -> bool:
-        """Its ids come from a sequence on PostgreSQL."""
-        return self.table.autoincrement_column is not None
-
-    @cached_property
-    def _places(self) -> tuple[list[int], list[int], list[int]]:
-        places = [[i for i, kind in enumerate(self.types) if kind == wanted] for wanted in ("float8", "bool", "bytea")]
-        return places[0], places[1], places[2]
-
-    def canonical(self, row: Sequence[Any]) -> Row:
-        """Return a row as it is summed up: NaN is NULL, zeros have no sign (SQLite keeps none), bytes are a digest."""
-        floats, booleans, binary = self._places
-        out = list(row)
-        for i in floats:
-            value = out[i]
-            if value is not None:
-                out[i] = None if value != value else float(value) + 0.0
-        for i in booleans:
-            out[i] = None if out[i] is None else bool(out[i])
-        for i in binary:
-            out[i] = None if out[i] is None else blake2b(out[i]).digest()
-        return tuple(out)
-
-    def typed(self, rows: Iterator[Row]) -> Iterator[Row]:
-        """Yield rows as PostgreSQL's binary format wants them: SQLite has no booleans."""
-        booleans = self._places[1]
-        if not booleans:
-            yield from rows
-            return
-        for row in rows:
-            yield tuple(bool(v) if i in booleans and v is not None else v for i, v in enumerate(row))
-
-
-SHAPES = tuple(Shape(table) for table in METADATA.sorted_tables)
-"""All tables, those that others refer to first."""
 
 
 def into_postgresql(source: Connection, url: str, report: Report) -> list[Copied]:
@@ -213,12 +114,12 @@ def _fill(source: Connection, target: Connection, report: Report) -> list[Copied
         read = Tally()
         order = shape.order if target.dialect == SQLITE else ""
         report(shape.name, done, total)
-        _write(target, shape, _counted(_rows(source, shape, order), shape, read, _part(report, shape, done, total)))
+        _write(target, shape, _counted(stream(source, shape, order), shape, read, _part(report, shape, done, total)))
         done += read.rows
         copied.append(Copied(shape.name, read.rows, read.checksum))
     for shape, wanted in zip(SHAPES, copied, strict=True):
         found = Tally()
-        for _ in _counted(_rows(target, shape), shape, found, _part(report, shape, done, total)):
+        for _ in _counted(stream(target, shape), shape, found, _part(report, shape, done, total)):
             pass
         done += found.rows
         if (wanted.rows, wanted.checksum) != (found.rows, found.checksum) or wanted.rows != counts[shape.name]:
@@ -241,17 +142,6 @@ def _counted(rows: Iterator[Row], shape: Shape, tally: Tally, report: Callable[[
             add(canonical(row))
             yield row
         report(tally.rows)
-
-
-def _rows(conn: Connection, shape: Shape, order: str = "") -> Iterator[Row]:
-    """Yield all rows of a table, streaming."""
-    query = f"SELECT {shape.columns} FROM {shape.name}{order}"
-    if conn.dialect == POSTGRESQL:
-        with conn.raw.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)") as copy:
-            copy.set_types(shape.types)
-            yield from copy.rows()
-        return
-    yield from conn.execute(query)
 
 
 def _write(conn: Connection, shape: Shape, rows: Iterator[Row]) -> None:

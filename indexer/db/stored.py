@@ -169,20 +169,6 @@ def rows_at(
     yield from _at(conn, table, ", ".join(f'p."{name}"' for name in ("step", "seq", *columns)), tag_id, keys)
 
 
-def explained(conn: Connection, shard_id: int, first: int, last: int) -> Iterator[Row]:
-    """Yield offset, length, wall_time, step and data of the records of an explain file from offset first to last."""
-    query = (
-        'SELECT "offset", length, wall_time, step, data FROM explain_records '
-        'WHERE shard_id = ? AND "offset" BETWEEN ? AND ? ORDER BY 1'
-    )
-    yield from conn.execute(query, (shard_id, first, last))
-
-
-def explained_count(conn: Connection, shard_id: int) -> int:
-    """Return how many records of an explain file there are."""
-    return int(conn.value("SELECT count(*) FROM explain_records WHERE shard_id = ?", (shard_id,)))
-
-
 def _at(conn: Connection, table: str, columns: str, tag_id: int, keys: Sequence[tuple[int, int]]) -> Iterator[Row]:
     for start in range(0, len(keys), _STEPS):
         values = ", ".join(f"({_big(step)}, {int(seq)})" for step, seq in keys[start : start + _STEPS])

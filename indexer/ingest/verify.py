@@ -11,7 +11,7 @@ import hashlib
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,19 @@ import numpy.typing as npt
 from indexer.config import Config
 from indexer.db import blobs, consistency, stored
 from indexer.db.connection import Connection
+from indexer.db.facts import Said
 from indexer.db.write import ERRORS_KEPT
 from indexer.decode.reader import Decoder
 from indexer.errors import UnreadableFile
 from indexer.findings import Findings, Place
+from indexer.ingest.derived import Derived
 from indexer.ingest.logdir import load_order
 from indexer.ingest.reread import Reread
 from indexer.ingest.tail import Opened, digest, open_shard
 from indexer.plugins import TABLES
 from indexer.ports import Files
 from indexer.text import show, store
-from indexer.types import Blob, DataClass, Decoded, ExplainRecord, Series, ShardKind
+from indexer.types import Blob, DataClass, Decoded, Series, ShardKind
 
 _POINTS = 250_000  # compared at once
 _PAYLOAD_BYTES = 16 * 2**20  # likewise, as the tables hold them
@@ -120,23 +122,36 @@ class Verifier:
         if row is None:
             return  # it was pruned meanwhile
         name = f"{root}:{row.train_id}"
-        job = _Job(self, conn, row, name, path)
+        shards = sorted(stored.shards(conn, row.id), key=lambda shard: load_order(show(shard.name)))
+        job = _Job(self, conn, row, name, path, Derived(conn, row.id, shards))
         self.checked.jobs += 1
-        for shard in sorted(stored.shards(conn, row.id), key=lambda shard: load_order(show(shard.name))):
-            job.shard(shard)  # series are described by their first values
-        job.finish()
+        try:
+            for shard in shards:  # series are described by their first values
+                job.shard(shard)
+            job.finish()
+        finally:
+            job.derived.close()
 
 
 class _Job:
     """One job while it is compared."""
 
-    def __init__(self, verifier: Verifier, conn: Connection, row: stored.JobRow, name: str, path: Path) -> None:
+    def __init__(
+        self,
+        verifier: Verifier,
+        conn: Connection,
+        row: stored.JobRow,
+        name: str,
+        path: Path,
+        derived: Derived,
+    ) -> None:
         self.verifier = verifier
         self.findings = verifier.findings
         self.conn = conn
         self.row = row
         self.name = name
         self.path = path
+        self.derived = derived
         config = verifier.config
         self.decoder = Decoder(
             kernel=False, max_record_bytes=config.max_record_bytes, max_blob_bytes=config.max_blob_bytes
@@ -164,8 +179,10 @@ class _Job:
         """Compare a file with what the tables have of it."""
         place = Place(self.name, shard.name)
         if shard.cursor == 0 and shard.record_count == 0 and not shard.bad_records:
-            self.whole = False
-            return  # nothing of it is loaded
+            points = sum(s.points for some in self.of_shard.get(shard.id, {}).values() for s in some)
+            if points:
+                self.findings.add(place, "points from this file, of which nothing is read", 0, points)
+            return
         try:
             opened = self._open(shard)
         except UnreadableFile as e:
@@ -314,6 +331,8 @@ class _Job:
                     self.findings.add(place, f"payloads of kind {kind}", tag.blobs[kind], found.get(kind, 0))
         if self.whole and self.start_time != self.row.start_time:
             self.findings.add(Place(self.name), "start_time", self.start_time, self.row.start_time)
+        if self.whole:
+            self.derived.compare_job(Place(self.name), self.findings)
         if self.whole and not self.starts:
             for place in self.unexplained:
                 self.findings.add(place, "seq", (place.seq or 0) - 1, place.seq)
@@ -336,7 +355,6 @@ class _File:
         self.pieces: list[Decoded] = []
         self.points = 0
         self.payload_bytes = 0
-        self.explained = 0
         self.stretches = {
             tag_id: _Stretches(job.by_id[tag_id], segments)
             for tag_id, segments in job.of_shard.get(shard.id, {}).items()
@@ -348,8 +366,9 @@ class _File:
             tag = self.job.describe(number, self.shard, self.place)
             if tag is not None:
                 tag.max_length = max(tag.max_length, length)
+        self.job.derived.say(_said(decoded, self.shard.id))
         for found in decoded.slices:
-            self._explained(found.explained)
+            self.job.derived.explain(self.shard.id, found.explained)
         if not len(decoded.step):
             return
         self.pieces.append(decoded)
@@ -367,9 +386,7 @@ class _File:
                 stretches.tag.suspect = True
                 self.findings.add(self._of(stretches.tag), "points from this file", "no more", f"{more} more")
         if self.shard.kind == ShardKind.EXPLAIN:
-            stored_count = stored.explained_count(self.conn, self.shard.id)
-            if stored_count != self.explained:
-                self.findings.add(self.place, "explain records", self.explained, stored_count)
+            self.job.derived.compare_file(self.shard.id, self.place, self.findings)
 
     def _of(self, tag: _Tag) -> Place:
         return Place(self.place.job, self.place.file, tag.row.plugin, tag.row.name)
@@ -610,28 +627,14 @@ class _File:
             sides = (said, None) if wanted[row] else (None, said)
             self.findings.add(_at(self._of(tag), row[0], row[1]), table, *sides)
 
-    def _explained(self, records: Iterable[ExplainRecord]) -> None:
-        expected = {record.offset: record for record in records}
-        if not expected:
-            return
-        self.explained += len(expected)
-        found = {row[0]: row for row in stored.explained(self.conn, self.shard.id, min(expected), max(expected))}
-        for offset in sorted(expected.keys() | found.keys()):
-            record, row = expected.get(offset), found.get(offset)
-            if record is None or row is None:
-                sides = (None, "one") if record is None else ("one", None)
-                self.findings.add(self.place, f"explain record at byte {offset}", *sides)
-                continue
-            clock = None if record.wall_time != record.wall_time else record.wall_time
-            for what, wanted, stored_value in (
-                ("length", record.length, row[1]),
-                ("wall_time", clock, row[2]),
-                ("step", record.step, row[3]),
-            ):
-                if wanted != stored_value:
-                    self.findings.add(self.place, f"{what} of the record at byte {offset}", wanted, stored_value)
-            if None not in (record.data, row[4]) and record.data != bytes(row[4]):
-                self.findings.add(self.place, f"record at byte {offset}", record.data, bytes(row[4]))
+
+def _said(decoded: Decoded, shard: int) -> list[Said]:
+    """Return what payloads say of their whole job, in file order."""
+    return [
+        Said(blob.kind, shard, blob.at, _number(decoded.wall_time[blob.point]), blob.facts)
+        for blob in decoded.payloads
+        if blob.says and isinstance(blob.facts, str)
+    ]
 
 
 def _stop(shard: stored.ShardRow) -> int:

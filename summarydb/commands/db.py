@@ -72,7 +72,9 @@ def copy_to(target: str, as_json: bool, **flags: str | bool | None) -> None:
     url = settings_of(flags).config.url
     line = ShareLine(sys.stderr)
     try:
-        facts = ending.until_asked(lambda stop: copying.copy_database(url, target, show=line.show, stop=stop))
+        facts = ending.until_asked(
+            lambda stop: copying.copy_database(url, target, show=line.show, stop=stop), unfinished=ending.REFUSED
+        )
     finally:
         line.close()
     if as_json:

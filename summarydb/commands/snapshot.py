@@ -28,7 +28,8 @@ def command(file: Path, force: bool, as_json: bool, **flags: str | bool | None) 
     line = ShareLine(sys.stderr)
     try:
         facts = ending.until_asked(
-            lambda stop: copying.take_snapshot(url, file, force=force, show=line.show, stop=stop)
+            lambda stop: copying.take_snapshot(url, file, force=force, show=line.show, stop=stop),
+            unfinished=ending.REFUSED,
         )
     finally:
         line.close()

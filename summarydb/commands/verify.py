@@ -45,7 +45,8 @@ def command(logdirs: tuple[str, ...], limit: int, as_json: bool, **flags: str | 
     config = settings_of(flags, logdirs).config
     try:
         facts = ending.until_asked(
-            lambda stop: verify.run(config, limit=limit, tell=tell, show_progress=line.show, stop=stop)
+            lambda stop: verify.run(config, limit=limit, tell=tell, show_progress=line.show, stop=stop),
+            unfinished=ending.REFUSED,
         )
     finally:
         line.close()

@@ -12,9 +12,9 @@ from sqlalchemy import Engine, text
 
 from indexer.db import copy, migrate
 from indexer.db.connection import Connection
-from indexer.db.copy import SHAPES, Shape, Tally
 from indexer.db.dialect import sqlite_file
 from indexer.db.engine import open_engine
+from indexer.db.rows import SHAPES, Shape, Tally
 from indexer.errors import Refuse, Wait
 from summarydb import copying
 from tests.conftest import DATA, migrate_empty

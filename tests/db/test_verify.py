@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,8 +31,10 @@ from tests.support.following import SMALL, Follower, index_once, make
 from tests.support.following import given as roots_of
 from tests.support.records import (
     frame,
+    hparams_start,
     png,
     tb_histogram,
+    tb_hparams,
     tb_image,
     tb_scalar,
     tb_session_start,
@@ -208,6 +211,80 @@ def changed(engine: Engine, statement: str) -> None:
     """Change rows by hand."""
     with transaction(engine) as conn:
         assert conn.execute(text(statement)).rowcount > 0
+
+
+DERIVED = {  # what is done to tables that follow from records: what is said of it
+    "UPDATE lineage SET value = 'x' WHERE name = 'learning_rate'": "lineage: the file has nothing, the table job_id",
+    "DELETE FROM lineage WHERE ordinal = 0": "lineage: the file has job_id",
+    "UPDATE lineage_files SET state = '{}'": "lineage_files: the file has shard_id",
+    "UPDATE hparams SET number = 9 WHERE ordinal = 0": "hparams: the file has job_id",
+    "UPDATE hparam_runs SET status = 'failure'": "hparam_runs: the file has job_id",
+    "DELETE FROM hparam_runs": "hparam_runs: the file has job_id",
+    "UPDATE explain_records SET data = digest({key}) WHERE step = 0": "explain_records: the file has shard_id",
+    "DELETE FROM explain_records": "explain_records: the file has shard_id",
+    "UPDATE explain_files SET latest = (1 = 0)": "explain_files: the file has shard_id",
+    "UPDATE explain_files SET sample_count = 77": "sample_count 77",
+    "UPDATE explain_inferences SET probability = 2 WHERE ordinal = 0": "probability 2.0",
+    "DELETE FROM explain_saliency WHERE label = 0": "explain_saliency: the file has shard_id",
+    "UPDATE explain_labels SET name = 'x' WHERE label = 0": "explain_labels: the file has nothing, the table shard_id",
+    "UPDATE explain_benchmarks SET score = 9 WHERE label = -1": "explain_benchmarks: the file has nothing",
+}
+
+
+@pytest.fixture
+def saying(tmp_path: Path) -> Path:
+    """Runs that say something of themselves: lineage, hyperparameters, explanations."""
+    root = tmp_path / "runs"
+    for path in ("mindspore/lineage-sgd-0.001", "mindspore/explain-saliency", "tensorboard/hparams"):
+        shutil.copytree(DATA / path, root / path)
+    return root
+
+
+@pytest.mark.parametrize("statement", DERIVED)
+def test_what_records_come_to_is_compared(
+    engine: Engine, url: str, backend: Backend, saying: Path, statement: str
+) -> None:
+    """Lineage, hyperparameters and explanations are what their records say by the rules of today."""
+    index_once(engine, saying)
+    assert [] == compare(url)[1]
+    other = "'HELLO'" if backend == "postgresql" else "CAST('HELLO' AS BLOB)"
+    changed(engine, statement.replace("digest({key}) WHERE step = 0", other))
+    lines = compare(url)[1]
+    assert any(DERIVED[statement] in line for line in lines), lines
+
+
+def test_an_old_manifest_is_no_difference(engine: Engine, url: str, saying: Path) -> None:
+    """It is read when its explain file is; whoever writes it later is not told apart from that."""
+    index_once(engine, saying)
+    with transaction(engine) as conn:
+        conn.execute(text("UPDATE explain_files SET manifest = NULL"))
+    assert [] == compare(url)[1]
+
+
+def test_sessions_of_several_files_are_not_guessed(engine: Engine, url: str, tmp_path: Path) -> None:
+    """Which session came last is not in the files: what it said is left alone, all else is compared."""
+    sessions = [
+        tb_version(1.7e9) + tb_hparams("session_start_info", hparams_start({"lr": rate}))
+        for rate in (0.5, 0.25)
+    ]
+    root = make(tmp_path / "runs", {f"a/{SECOND}": sessions[0]})
+    follower = Follower(engine, root)
+    follower.scan()
+    make(root, {f"a/{FIRST}": sessions[1]})  # it comes later, and would be read first
+    follower.scan()
+    follower.leave()
+    with engine.connect() as conn:
+        assert 0.25 == conn.execute(text("SELECT number FROM hparams")).scalar_one()
+    assert [] == compare(url)[1]
+
+
+def test_a_file_of_which_nothing_is_read_has_no_points(engine: Engine, url: str, root: Path) -> None:
+    """Its cursor is at its beginning, so nothing of it may be in the tables."""
+    index_once(engine, root)
+    changed(engine, "UPDATE shards SET cursor = 0, record_count = 0, bad_records = 0 WHERE name LIKE '%.b'")
+    assert any(
+        "points from this file, of which nothing is read: the file has 0, the table 7" in s for s in compare(url)[1]
+    )
 
 
 def test_a_cursor_that_is_not_at_a_record_is_named(engine: Engine, url: str, root: Path) -> None:

@@ -127,6 +127,29 @@ def test_a_killed_copy_can_be_made_again(
         server.drop(target)
 
 
+STUBBORN = """
+import sys, threading
+from summarydb import ending
+
+def work(stop):
+    print("working", flush=True)
+    threading.Event().wait()
+
+ending.GRACE_SECONDS = 0.0
+ending.until_asked(work, unfinished=ending.REFUSED)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
+def test_work_that_was_cut_does_not_end_with_0() -> None:
+    """A signal during a statement that cannot be stopped ends the process, and says that there is no copy."""
+    with subprocess.Popen([sys.executable, "-c", STUBBORN], env=environment(), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert b"working\n" == process.stdout.readline()
+        process.terminate()
+        assert 1 == process.wait(PATIENCE_SECONDS)
+
+
 def test_doctor_ends_with_1_where_there_is_a_problem(loaded: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A line a check with what to do; in JSON the same."""
     code, out = said(capsys, "doctor", "runs", "--db", loaded)
