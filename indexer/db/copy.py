@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from indexer.db import migrate
@@ -24,7 +23,7 @@ from indexer.version import REVISION
 Report = Callable[[str, int, int], None]
 """Is called now and then with a table, rows done and rows in all; may raise, then nothing is copied."""
 
-_AT_ONCE = 1_000  # rows in memory, and between two reports
+_AT_ONCE = 1_000  # rows between two reports
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +118,7 @@ def _fill(source: Connection, target: Connection, report: Report) -> list[Copied
         copied.append(Copied(shape.name, read.rows, read.checksum))
     for shape, wanted in zip(SHAPES, copied, strict=True):
         found = Tally()
+        report(shape.name, done, total)
         for _ in _counted(stream(target, shape), shape, found, _part(report, shape, done, total)):
             pass
         done += found.rows
@@ -136,12 +136,13 @@ def _part(report: Report, shape: Shape, done: int, total: int) -> Callable[[int]
 
 
 def _counted(rows: Iterator[Row], shape: Shape, tally: Tally, report: Callable[[int], None]) -> Iterator[Row]:
+    """Yield rows as they come, for a payload may be long, and count them."""
     add, canonical = tally.add, shape.canonical
-    while part := list(islice(rows, _AT_ONCE)):
-        for row in part:
-            add(canonical(row))
-            yield row
-        report(tally.rows)
+    for row in rows:
+        add(canonical(row))
+        if not tally.rows % _AT_ONCE:
+            report(tally.rows)
+        yield row
 
 
 def _write(conn: Connection, shape: Shape, rows: Iterator[Row]) -> None:

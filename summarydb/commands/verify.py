@@ -53,8 +53,11 @@ def command(logdirs: tuple[str, ...], limit: int, as_json: bool, **flags: str | 
     if as_json:
         print_json({**facts, "items": found, "truncated": len(found) < facts["differences"]})
     else:
-        for note in facts["notes"]:
+        notes = facts["notes"]
+        for note in notes[: limit or None]:
             ending.say(printable(note))
+        if limit and len(notes) > limit:
+            ending.say(f"and {len(notes) - limit:,} more of the kind")
         if limit and facts["differences"] > limit:
             click.echo(f"and {facts['differences'] - limit:,} more: give a larger --limit, 0 for all")
         click.echo(

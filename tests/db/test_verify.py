@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from indexer.config import Config, Root
-from indexer.db import bulk
+from indexer.db import bulk, consistency, rollups
 from indexer.db.connection import Database
 from indexer.db.engine import open_engine
 from indexer.errors import Refuse, Wait
@@ -264,8 +265,7 @@ def test_an_old_manifest_is_no_difference(engine: Engine, url: str, saying: Path
 def test_sessions_of_several_files_are_not_guessed(engine: Engine, url: str, tmp_path: Path) -> None:
     """Which session came last is not in the files: what it said is left alone, all else is compared."""
     sessions = [
-        tb_version(1.7e9) + tb_hparams("session_start_info", hparams_start({"lr": rate}))
-        for rate in (0.5, 0.25)
+        tb_version(1.7e9) + tb_hparams("session_start_info", hparams_start({"lr": rate})) for rate in (0.5, 0.25)
     ]
     root = make(tmp_path / "runs", {f"a/{SECOND}": sessions[0]})
     follower = Follower(engine, root)
@@ -474,7 +474,7 @@ def written(program: Sequence[tuple[str, int, str, int]], root: Path, engine: En
     follower.leave()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(program=st.lists(what, min_size=4, max_size=30), chosen=st.integers(0, 10**6), how=st.sampled_from("vdi"))
 def test_any_history_is_verified_and_any_change_is_found(
     tmp_path_factory: pytest.TempPathFactory, program: list[tuple[str, int, str, int]], chosen: int, how: str
@@ -485,6 +485,16 @@ def test_any_history_is_verified_and_any_change_is_found(
     migrate_empty(url)
     engine = open_engine(url)
     root = make(directory / "runs", {f"a/{name}": tb_version(1.7e9) for name in (FIRST, SECOND)})
+    small: dict[str, Any] = {"BUCKET": 4, "FAN": 2, "LONG": 9}  # so that short series have rollups
+    with mock.patch.multiple(rollups, **small), mock.patch.multiple(consistency, **small):
+        try_history(url, engine, root, program, chosen, how)
+    engine.dispose()
+
+
+def try_history(
+    url: str, engine: Engine, root: Path, program: list[tuple[str, int, str, int]], chosen: int, how: str
+) -> None:
+    """Write and index a history, compare; change one point, compare again."""
     written(program, root, engine)
     assert [] == compare(url)[1]
     with engine.connect() as conn:
@@ -502,7 +512,6 @@ def test_any_history_is_verified_and_any_change_is_found(
             else:
                 conn.execute(text("INSERT INTO tensor_points VALUES (:t, :s, :q + 100, 1, 1)"), key)
         assert compare(url)[0]["differences"] > 0
-    engine.dispose()
 
 
 def test_numbers_and_bytes_are_plain_in_json() -> None:
