@@ -40,22 +40,7 @@ _POINTS = 250_000  # compared at once
 _PAYLOAD_BYTES = 16 * 2**20  # likewise, as the tables hold them
 _BEHIND_BYTES = 16 * 2**20  # looked at behind a cursor
 _COLUMNS = {table.name: table.columns for table in TABLES}
-_FACTS = (  # of a blob's row, with its place in it; the key comes before, the data after
-    "kind",
-    "encoding",
-    "content_type",
-    "width",
-    "height",
-    "colorspace",
-    "dtype",
-    "shape",
-    "length",
-    "digest",
-    "facts",
-    "error",
-    "shard_id",
-    "offset",
-)
+_FACTS = blobs.COLUMNS[4:-1]  # without the key and the data
 _IN_FILE = frozenset({"encoding", "shard_id", "offset"})
 """What the file alone does not decide."""
 
