@@ -23,6 +23,7 @@ from indexer.version import REVISION
 Report = Callable[[str, int, int], None]
 """Is called now and then with a table, rows done and rows in all; may raise, then nothing is copied."""
 
+_SEEDED = ("index_state", "removed_jobs")  # have a row in an empty database
 _AT_ONCE = 1_000  # rows between two reports
 
 
@@ -85,7 +86,7 @@ def seal(raw: sqlite3.Connection) -> None:
 def require_empty(conn: Connection, name: str) -> None:
     """Refuse where a database of the newest schema holds rows already."""
     for shape in SHAPES:
-        if shape.name != "index_state" and conn.value(f"SELECT EXISTS (SELECT 1 FROM {shape.name})"):
+        if shape.name not in _SEEDED and conn.value(f"SELECT EXISTS (SELECT 1 FROM {shape.name})"):
             raise Refuse(f"{name} holds rows already ({shape.name}): copy into an empty database")
 
 
@@ -104,7 +105,8 @@ def _claim(conn: Connection) -> None:
 
 def _fill(source: Connection, target: Connection, report: Report) -> list[Copied]:
     """Copy all tables and read them back. Refuse where they are not the same."""
-    target.execute("DELETE FROM index_state")  # a new schema's own row
+    for name in _SEEDED:
+        target.execute(f"DELETE FROM {name}")
     counts = {shape.name: int(source.value(f"SELECT count(*) FROM {shape.name}")) for shape in SHAPES}
     total = 2 * sum(counts.values())  # written, and read back
     done = 0

@@ -125,7 +125,7 @@ def stream(conn: Connection, shape: Shape, tail: str = "") -> Iterator[Row]:
             copy.set_types(shape.types)
             yield from copy.rows()
         return
-    yield from conn.execute(query)
+    yield from iter(conn.execute(query).fetchone, None)  # nothing to close, when the connection is closed first
 
 
 def compare(one: Connection, other: Connection, shape: Shape, tail: str) -> tuple[Counter[Row], Counter[Row]]:
