@@ -13,7 +13,10 @@ from indexer.errors import UsageError
 from summarydb.settings import SETTINGS, Settings, load
 
 F = TypeVar("F", bound=Callable[..., Any])
-INDEXING = ("reconcile", "follow-symlinks", "polling", "batch-points", "slice-bytes", "max-record-bytes", "kernel")
+INDEXING = (
+    *("reconcile", "done-after", "follow-symlinks", "polling", "batch-points", "slice-bytes", "max-record-bytes"),
+    "kernel",
+)
 SERVING = ("host", "port", "threads", "query-seconds", "allow-anonymous")
 LOGGING = ("verbose", "log-format")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
