@@ -27,6 +27,7 @@ _STATISTICS = (
     *("last_value", "min_value", "max_value", "rolled_step"),
 )
 _COUNTS = ("point_count", "nan_count", "pos_inf_count", "neg_inf_count", "seq", "segments", "rolled_count")
+_KEPT_TAGS = "SELECT tag_id FROM kept_segments UNION SELECT tag_id FROM kept_starts"
 _COUNT_BLOBS = f"""INSERT INTO blob_counts (tag_id, kind, count, errors, bytes)
 SELECT ?, kind, count(*), count(error), sum(length) FROM blobs WHERE tag_id = ? AND {_WITHIN} GROUP BY kind
 ON CONFLICT (tag_id, kind) DO UPDATE SET count = blob_counts.count + excluded.count,
@@ -88,8 +89,7 @@ def set_aside(conn: Connection, job_id: int, shard_ids: Sequence[int], order: Ca
     facts.forget(conn, job_id, but=shard_ids)
     for table in (*_ROWS, "point_rollups", "restarts", "tag_segments", "blob_counts"):
         conn.execute(f"DELETE FROM {table} WHERE tag_id IN ({own})", (job_id,))
-    tags = "SELECT tag_id FROM kept_segments UNION SELECT tag_id FROM kept_starts"
-    conn.execute(f"DELETE FROM tags WHERE job_id = ? AND id NOT IN ({tags})", (job_id,))
+    conn.execute(f"DELETE FROM tags WHERE job_id = ? AND id NOT IN ({_KEPT_TAGS})", (job_id,))
     nothing = ", ".join([f"{name} = NULL" for name in _STATISTICS] + [f"{name} = 0" for name in _COUNTS])
     conn.execute(f"UPDATE tags SET {nothing} WHERE job_id = ?", (job_id,))
     facts.put_back(conn, job_id, [], order)
@@ -121,6 +121,8 @@ def put_back(conn: Connection, job_id: int, shard_id: int, order: Callable[[str]
             tag.write()
     conn.execute(f"DELETE FROM kept_segments WHERE {of}")
     conn.execute(f"DELETE FROM kept_starts WHERE {of}")
+    none = f"point_count = 0 AND id IN ({among(concerned)}) AND id NOT IN ({_KEPT_TAGS})"
+    conn.execute(f"DELETE FROM tags WHERE {none}")  # only a start had spoken of them
     if said:
         facts.put_back(conn, job_id, sorted(said, key=lambda one: one.wall_time or 0.0), order)
     return sum(stretch.count for stretch in stretches)
