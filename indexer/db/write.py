@@ -245,10 +245,13 @@ def update_shards(conn: Connection, rows: Sequence[Values]) -> None:
 
 
 def rename_shards(conn: Connection, names: Sequence[tuple[int, str]]) -> None:
-    """Give shards, by id, the names their files have now, in this order."""
-    taken = "SELECT 1 FROM shards o WHERE o.job_id = shards.job_id AND o.name = ? AND o.id <> shards.id"
+    """Give shards, by id, the names their files have now, in this order; those of which nothing is read give way."""
+    of_job = "job_id = (SELECT job_id FROM shards WHERE id = ?)"
+    taken = f"SELECT 1 FROM shards WHERE {of_job} AND name = ? AND id <> ?"
     for shard_id, name in names:
-        values = (store(name), shard_id, store(name))
+        key = (shard_id, store(name), shard_id)
+        conn.execute(f"DELETE FROM shards WHERE {of_job} AND name = ? AND id <> ? AND cursor = 0", key)
+        values = (store(name), shard_id, *key)
         if conn.execute(f"UPDATE shards SET name = ? WHERE id = ? AND NOT EXISTS ({taken})", values).rowcount != 1:
             raise Retry(f"a file is called {name} now, and another indexer knows another one so; it is looked at again")
 

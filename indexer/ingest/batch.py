@@ -348,9 +348,10 @@ class Reader:
         size, need = place.opened.stat.size, 0
         while not stop.is_set():
             buffer = self.buffer
-            if need > len(buffer):
-                buffer = memoryview(bytearray(need))  # for one record, not above max_record_bytes
-            wanted = min(size - place.offset, max(need, self._room()))
+            wanted = max(identity.reach(need, searching=place.lost_since is not None), self._room())
+            wanted = min(size - place.offset, wanted)
+            if wanted > len(buffer):
+                buffer = memoryview(bytearray(wanted))  # for one record, not above max_record_bytes
             got = place.opened.read_into(place.offset, buffer[:wanted])
             decoded, (found,) = self._decode(buffer, [_span(place, 0, got)])
             yield from self._add(place, decoded, found, buffer[:got])

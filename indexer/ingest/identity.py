@@ -18,6 +18,7 @@ from indexer.ports import Files
 from indexer.types import ShardKind
 
 _PROBE_BYTES = 2**20  # looked through at once
+_SEARCH_BYTES = 64 * 2**20  # read at most beyond a record that a search found the beginning of
 
 _MAGIC = {
     b"\x1f\x8b": ("gzip", "gunzip"),
@@ -58,11 +59,12 @@ def one_name_each(found: dict[str, FoundShard], known: Mapping[str, Shard]) -> N
 def renamed(files: Files, job: Job, found: Mapping[str, FoundShard]) -> list[tuple[Shard, FoundShard]]:
     """Return files of a job that have another name now, each with what lies there.
 
-    found: the files of the job's directory.  Only names that are new are looked at, and only while a known file is gone
-    or changed: then each costs an open and a read of 4 KiB. What the old name holds now is another file, which may be a
-    third one's (logs that are rotated). In this order no two files ever have one name.
+    found: the files of the job's directory.  Only names of which nothing is read are looked at, and only while a known
+    file is gone or changed: then each costs an open and a read of 4 KiB. What the old name holds now is another file,
+    which may be a third one's (logs that are rotated). In this order no two files ever have one name.
     """
-    new = [found[name] for name in sorted(found.keys() - job.shards.keys(), key=load_order)]
+    read = {name for name, shard in job.shards.items() if shard.cursor}
+    new = [found[name] for name in sorted(found.keys() - read, key=load_order)]
     gone = {s.id: s for s in job.shards.values() if s.cursor and _may_be_elsewhere(s, found.get(s.name))}
     pairs = []
     for file in new:  # it grows meanwhile
@@ -110,12 +112,21 @@ def _begins_with(opened: Opened, head: bytes, shard: Shard) -> bool:
     return digest(head[: shard.cursor]) == shard.fingerprint
 
 
+def reach(need: int, *, searching: bool) -> int:
+    """Return how many bytes to read for a record of `need` bytes.
+
+    While searching its beginning may be a false one, with another a few bytes on: those are decided in the same read,
+    else each would cost one.
+    """
+    return need + min(need, _SEARCH_BYTES) if searching else need
+
+
 def has_record(opened: Opened, limit: int) -> bool:
     """Tell whether anything in a file checks, in linear time; a record longer than `limit` bytes does not count."""
     offset, need, lost_since = 0, 0, None
     size = opened.stat.size
     while offset + max(need, 1) <= size:
-        wanted = min(max(need, _PROBE_BYTES), size - offset)
+        wanted = min(max(reach(need, searching=lost_since is not None), _PROBE_BYTES), size - offset)
         data = opened.read(offset, wanted)
         found = frames.split(data, base=offset, lost_since=lost_since, limit=limit)
         if found.records:
@@ -134,11 +145,10 @@ def has_record(opened: Opened, limit: int) -> bool:
 def orphans(files: Files, job: Job, candidates: Collection[Shard], replaced: Sequence[Shard]) -> list[Shard]:
     """Return those of `candidates`, whose names hold their content no more, that no file of the job holds.
 
-    replaced: files of the job that are not those that were read; so is what was never read.
+    replaced: files of the job that are not those that were read.
     """
-    left = {shard.id: shard for shard in candidates if shard.cursor}
-    unread = [s for s in job.shards.values() if s.on_disk is not None and (s in replaced or not s.cursor)]
-    for shard in unread:
+    left = {shard.id: shard for shard in candidates}
+    for shard in replaced:
         for found in list(holding(files, job.path / shard.name, left.values())):
             del left[found.id]
     return list(left.values())

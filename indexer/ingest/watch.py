@@ -440,10 +440,9 @@ class Indexer:
     def _rename(self, job: Job, shard: Shard, file: FoundShard) -> tuple[int, str]:
         """Have a file go under the name it has now; return its id and that name."""
         self.log.info("file_renamed", job=job.train_id, file=shard.name, now=file.name)
-        if job.shards.get(shard.name) is shard:
-            del job.shards[shard.name]
+        del job.shards[shard.name]
         shard.name = file.name
-        job.shards[file.name] = shard
+        job.shards[file.name] = shard  # in place of one of which nothing was read
         return shard.id, file.name
 
     def _differs(self, job: Job, found: FoundJob) -> bool:
