@@ -164,11 +164,11 @@ class Reader:
         self.first = True
         for job in jobs:
             self.max_step[job.id] = job.max_step
-            todo = [s for s in list(job.shards.values()) if s.dirty or s.kept]
+            todo = [s for s in list(job.shards.values()) if s.dirty or s.waits]
             for shard in sorted(todo, key=lambda s: load_order(s.name)):
                 if stop.is_set():
                     return
-                if shard.kept:
+                if shard.waits:
                     yield from self._put_back(job, shard)
                 if shard.dirty:
                     yield from self._shard(job, shard, stop)

@@ -43,11 +43,11 @@ def compression(head: bytes | memoryview, name: str) -> str | None:
 
 
 def one_name_each(found: dict[str, FoundShard], known: Mapping[str, Shard]) -> None:
-    """Drop from the files of a directory the further names of hard links: one that is known stays, else the first."""
-    linked: dict[str, list[str]] = {}
-    for name, file in found.items():
-        if file.links > 1:
-            linked.setdefault(file.stat.file_id, []).append(name)
+    """Drop from the files of a directory the further names of links: one that is known stays, else the first."""
+    linked: dict[str, list[str]] = {file.stat.file_id: [] for file in found.values() if file.links > 1}
+    for name, file in found.items() if linked else ():
+        if file.stat.file_id in linked:
+            linked[file.stat.file_id].append(name)
     for names in linked.values():
         ids = {name: known[name].id for name in names if name in known}
         first = min(ids, key=ids.__getitem__) if ids else min(names, key=load_order)

@@ -38,7 +38,7 @@ class FoundShard:
     name: str
     what: Name
     stat: Stat
-    links: int = 1  # names that the file has, here or elsewhere
+    links: int = 1  # names that the file has, here or elsewhere; of a symbolic link 2
 
 
 @dataclass(slots=True)

@@ -38,6 +38,11 @@ class Shard:
         """There may be something in it that is not in the database."""
         return self.on_disk is not None and self.on_disk != self.seen and not self.held
 
+    @property
+    def waits(self) -> bool:
+        """Its points are to be put back."""
+        return self.kept and not self.held
+
 
 @dataclass(slots=True, eq=False)
 class Job:
@@ -62,7 +67,7 @@ class Job:
     @property
     def dirty(self) -> bool:
         """One of its shards is; or all are read, and the pass that read the last of them did not live to say so."""
-        if any(shard.dirty or shard.kept for shard in self.shards.values()):
+        if any(shard.dirty or shard.waits for shard in self.shards.values()):
             return True
         there = [shard for shard in self.shards.values() if shard.on_disk is not None]
         return self.cache_status is not CacheStatus.CACHED and bool(there) and not any(shard.held for shard in there)

@@ -304,6 +304,14 @@ def test_hard_links(engine: Engine, root: Path, follower: Follower, tmp_path: Pa
     assert [1, 2] == steps(engine)
 
 
+def test_symbolic_links(engine: Engine, tmp_path: Path) -> None:
+    """Where links are followed, a file and a link to it in one run are one file."""
+    root = make(tmp_path / "runs", {f"a/{FIRST}": events([1, 2])})
+    (root / "a" / SECOND).symlink_to(root / "a" / FIRST)
+    index_once(engine, root, config=replace(SMALL, follow_symlinks=True))
+    assert ({f"a/{FIRST}": "growing"}, [1, 2]) == (states(engine), steps(engine))
+
+
 def test_a_clock_that_goes_back(engine: Engine, root: Path, follower: Follower) -> None:
     """An earlier modification time is a change like any other: what was appended is found, nothing is read twice."""
     append(root / "a" / FIRST, scalars([4]))
@@ -499,6 +507,9 @@ def test_killed_while_points_are_aside(engine: Engine, tmp_path: Path, when: str
     assert [0, 2] * (when == "put_back") == steps(engine), "nobody sees what is aside"
     tree[f"a/{FIRST}"] = events([0, 1, 4], begun=8.0)
     make(root, {f"a/{FIRST}": tree[f"a/{FIRST}"]})
+    if engine.dialect.name == "postgresql":
+        Follower(engine, root).scan()
+        assert [(1,)] == rows(engine, "SELECT count(*) FROM kept_segments"), "the dead one's lease is respected"
     Follower(engine, root, clock=StillClock(2e9 + LEASE_SECONDS + 1)).scan()
     assert [("CACHED", 7)] == rows(engine, "SELECT cache_status, point_count FROM jobs")
     found = now(engine)
