@@ -16,10 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import grpc
-import tensorboard_data_server  # type: ignore[import-untyped]
 from sqlalchemy import text
-from tensorboard.data.proto import data_provider_pb2, data_provider_pb2_grpc
 
 from benchmarks import ours
 from benchmarks.measure import REPOSITORY, Failed, Program
@@ -78,6 +75,10 @@ def by_rust(directory: Path) -> dict[str, int]:
 
 def served(run: Path) -> int:
     """Return how many scalar points of a run the Rust data server has, in a process of its own."""
+    import grpc  # the peers are no part of what the tests need
+    import tensorboard_data_server  # type: ignore[import-untyped]
+    from tensorboard.data.proto import data_provider_pb2, data_provider_pb2_grpc
+
     port = run.parent.parent / "port"
     port.unlink(missing_ok=True)
     options = ["--reload=once", "--checksum", "--samples-per-plugin=scalars=all", "--host=127.0.0.1", "--port=0"]

@@ -269,6 +269,7 @@ def test_rotated(engine: Engine, root: Path, follower: Follower, looks: bool, ho
             os.truncate(path, 0)
         if looks:
             follower.scan()
+            assert [1, 2, 3, 10, 11][: 1 + 2 * turn] == sorted(steps(engine))
         append(path, events([10 * turn, 10 * turn + 1], begun=1.8e9 + turn))
         follower.scan()
         assert sorted([1, 2, 3, *(10 * t + i for t in range(1, turn + 1) for i in range(2))]) == sorted(steps(engine))
