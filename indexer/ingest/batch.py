@@ -400,6 +400,7 @@ class Reader:
         """Add what a span held; a session start that supersedes anything ends the batch before it."""
         first, records, base = found.first, 0, place.offset
         damages = list(found.damages)
+        # What begins with damage may be no damage to be mended, but a file to be decompressed.
         at_once = found.lost_since == 0 or (damages and damages[0].offset == 0)
         if base == 0 and at_once and (how := identity.compression(data, place.shard.name)):
             if damages:
