@@ -27,6 +27,7 @@ class Config:
     roots: tuple[Root, ...] = ()
     reconcile: float = 10.0  # seconds between two scans of everything; 0: notifications only
     follow_symlinks: bool = False
+    done_after: float = 86_400.0  # seconds without a change, after which a file that is read counts as done
     polling: bool = False  # watchdog's polling observer in place of the system's notifications
     batch_points: int = 200_000  # of a transaction, and some more: many would keep small appends waiting
     slice_bytes: int = 16 * 2**20  # read at once

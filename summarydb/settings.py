@@ -340,6 +340,7 @@ def _log_format(text: str) -> str:
 SETTINGS = (
     Setting("db", _text, "URL", "Database, a SQLAlchemy URL: sqlite:///FILE or postgresql://USER@HOST/NAME.", "url"),
     Setting("reconcile", _seconds(zero=True), "SECONDS", "Between two scans of everything; 0: notifications only."),
+    Setting("done-after", _seconds(zero=True), "SECONDS", "Without a change, after which a file counts as done."),
     Setting("follow-symlinks", _switch, None, "Follow links to directories and files; they are passed over else."),
     Setting("polling", _switch, None, "Look for changes in place of the system's notifications (network drives)."),
     Setting("batch-points", _whole(1), "N", "Points from which on a transaction ends."),
