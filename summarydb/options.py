@@ -13,7 +13,10 @@ from indexer.errors import UsageError
 from summarydb.settings import SETTINGS, Settings, load
 
 F = TypeVar("F", bound=Callable[..., Any])
-INDEXING = ("reconcile", "follow-symlinks", "polling", "batch-points", "slice-bytes", "max-record-bytes", "kernel")
+INDEXING = (
+    *("reconcile", "follow-symlinks", "polling", "batch-points", "slice-bytes", "max-record-bytes"),
+    *("max-cached-jobs", "kernel"),
+)
 SERVING = (
     "host",
     "port",

@@ -23,6 +23,7 @@ from webapi import address, explain, graphs, headers, kinds, live, queries, resp
 from webapi.access import Access, knows
 from webapi.accesslog import AccessLog
 from webapi.errors import Malformed, Unknown
+from webapi.looks import Looks
 from webapi.parameters import Parameter, Values, parse
 from webapi.proxy import BehindProxy
 from webapi.v1 import Ask, Route, Site
@@ -42,7 +43,7 @@ def create_app(
     app.url_map.merge_slashes = False  # a train_id in the path may hold `./` and end in `/`
     app.jinja_env.filters |= {"when": when, "size": size}
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    site = Site(config, engine, __version__, ask, waiting=waiting or (lambda: None))
+    site = Site(config, engine, __version__, None if ask is None else Looks(ask), waiting=waiting or (lambda: None))
     _guard(app, config)
     _mount_api(app, site)
     _mount_pages(app, site)
@@ -129,6 +130,8 @@ def _mount_api(app: Flask, site: Site) -> None:
             facts: tuple[object, ...] = state if jobs is None else (state.database_id, *map(tuple, jobs(conn)))
             tag = respond.entity_tag(request, site.version, *facts)
             if request.if_none_match.contains_weak(tag):
+                if isinstance(site.ask, Looks):
+                    site.ask.again()
                 return respond.tagged(Response(status=304), tag)
             made = view(conn)
         return respond.tagged(made if isinstance(made, Response) else respond.stream(made), tag)
@@ -170,6 +173,7 @@ def _mount_api(app: Flask, site: Site) -> None:
         values = values_of(kinds.BLOB)
         with read_only(site.engine, seconds=site.config.query_seconds) as conn:
             kind, row = kinds.found(conn, (tag, step, seq, ordinal))
+            site.tell_of_tag(conn, tag)
             mark = respond.entity_tag(request, site.version, row.digest, row.stored.content_type)
             if request.if_none_match.contains_weak(mark):
                 return respond.tagged(Response(status=304), mark)
@@ -183,6 +187,7 @@ def _mount_api(app: Flask, site: Site) -> None:
             values = values_of(route)
             with read_only(site.engine, seconds=site.config.query_seconds) as conn:
                 row = graphs.found(conn, (tag, step, seq, 0))
+                site.tell_of_tag(conn, tag)
                 mark = respond.entity_tag(request, site.version, row.digest)
                 if request.if_none_match.contains_weak(mark):
                     return respond.tagged(Response(status=304), mark)

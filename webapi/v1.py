@@ -78,6 +78,11 @@ class Site:
         if self.ask is not None and jobs:
             self.ask({"ask": "access", "jobs": [job.id for job in jobs]})
 
+    def tell_of_tag(self, conn: Connection, tag_id: int) -> None:
+        """Tell the same of the job of a tag."""
+        if self.ask is not None:
+            self.tell(queries.job_of_tag(conn, tag_id))
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -360,7 +365,7 @@ def jobs(_site: Site, conn: Connection, values: Values) -> Response:
     return _page([row._asdict() for row in rows], following, strict=not respond.infinite(rows, _JOB_TIMES))
 
 
-_JOB_TIMES = [place for place, name in enumerate(queries.JobRow._fields) if name.endswith(("_time", "_since"))]
+_JOB_TIMES = [place for place, name in enumerate(queries.JobRow._fields) if name.endswith(("_time", "_since", "_at"))]
 
 
 def job_in_path(conn: Connection, rest: str) -> tuple[queries.JobRef, str]:
