@@ -648,3 +648,7 @@ CREATE FUNCTION note_removed_jobs() RETURNS trigger LANGUAGE plpgsql AS $$ DECLA
 CREATE TRIGGER jobs_removed AFTER DELETE ON jobs REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION note_removed_jobs();
 
 UPDATE summarydb_version SET version_num='0012' WHERE summarydb_version.version_num = '0009';
+
+ALTER TABLE jobs ADD COLUMN pruned_at DOUBLE PRECISION;
+
+UPDATE summarydb_version SET version_num='0018' WHERE summarydb_version.version_num = '0012';

@@ -647,3 +647,7 @@ INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT 0, 0, '', 
 CREATE TRIGGER jobs_removed AFTER DELETE ON jobs BEGIN UPDATE index_state SET change_counter = change_counter + 1; INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT OLD.id, OLD.root_id, OLD.train_id, change_counter FROM index_state; DELETE FROM removed_jobs WHERE id <= (SELECT max(id) - 10000 FROM removed_jobs); END;
 
 UPDATE summarydb_version SET version_num='0012' WHERE summarydb_version.version_num = '0009';
+
+ALTER TABLE jobs ADD COLUMN pruned_at DOUBLE;
+
+UPDATE summarydb_version SET version_num='0018' WHERE summarydb_version.version_num = '0012';

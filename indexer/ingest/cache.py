@@ -58,28 +58,11 @@ def change(conn: Connection, gone: Sequence[Job], come: Sequence[Job], now: floa
             facts.forget(conn, job.id)
     shards = [shard for job in gone for shard in job.shards.values() if shard.cursor or shard.seen]
     write.forget_errors(conn, [shard.id for shard in shards])
-    write.update_shards(
-        conn,
-        [
-            {
-                "id": shard.id,
-                "cursor": 0,
-                "mtime_ns": 0,
-                "file_id": None,
-                "fingerprint": None,
-                "tail": None,
-                "state": ShardState.GROWING.value,
-                "record_count": 0,
-                "bad_records": 0,
-                "bad_bytes": 0,
-                "lost_since": None,
-            }
-            for shard in shards
-        ],
-    )
+    growing = ShardState.GROWING.value
+    write.update_shards(conn, [{"id": shard.id, **write.UNREAD, "state": growing} for shard in shards])
     write.set_status(conn, [job.id for job in gone], CacheStatus.NOT_IN_CACHE)
     revision = write.bump(conn)
-    empty = {"point_count": 0, "bytes_indexed": 0, "start_time": None}
+    empty = {"point_count": 0, "bytes_indexed": 0, "start_time": None, "pruned_at": None}
     write.update_jobs(conn, [{"id": job.id, "evicted_at": now, "revision": revision, **empty} for job in gone])
     write.update_jobs(
         conn,
