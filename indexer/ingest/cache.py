@@ -10,7 +10,7 @@ from heapq import nlargest
 
 from indexer.db import retention, write
 from indexer.db.connection import Connection
-from indexer.ingest.state import Job
+from indexer.ingest.state import Job, Shard
 from indexer.types import CacheStatus, ShardState
 
 LOOK_SECONDS = 120.0
@@ -38,7 +38,12 @@ def choose(jobs: Iterable[Job], most: int, now: float) -> tuple[list[Job], list[
 
 
 def _whole(job: Job) -> bool:
-    return bool(job.shards) and all(shard.on_disk is not None for shard in job.shards.values())
+    return bool(job.shards) and all(_there(shard) for shard in job.shards.values())
+
+
+def _there(shard: Shard) -> bool:
+    """Tell whether a file can be read again; one that was emptied, or whose points are aside, can not."""
+    return shard.on_disk is not None and shard.on_disk.size >= shard.cursor and not shard.kept
 
 
 def _rank(job: Job, now: float) -> float:
