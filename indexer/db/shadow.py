@@ -16,7 +16,7 @@ from indexer.db import bulk, explain, facts, retention, write
 from indexer.db.connection import Connection, among
 from indexer.db.dialect import POSTGRESQL
 from indexer.errors import Report, Retry
-from indexer.types import Rows
+from indexer.types import Rows, ShardState
 
 EXPLAIN_TABLES = (
     "explain_files",  # first: the others refer to it
@@ -295,9 +295,11 @@ def exchange(
     }
     retention.loosen(conn, now + retention.GRACE_SECONDS, job_id=job_id)
     facts.forget(conn, job_id)
+    others = [row for row in write.shards_of(conn, [job_id]) if row.id not in set(what.shards.values())]
     # A file that came, or got another name, when the shadow was looked at last: its points are loose with the others.
-    known = {row.id for row in write.shards_of(conn, [job_id]) if row.cursor}
-    unknown = sorted(known - set(what.shards.values()))
+    unknown = [row.id for row in others if row.cursor]
+    nothing = [row.id for row in others if not row.cursor and row.state == ShardState.MISSING]
+    conn.execute(f"DELETE FROM shards WHERE id IN ({among(nothing)})")
     write.update_shards(conn, [{"id": shard_id, **write.UNREAD, "state": "growing"} for shard_id in unknown])
     write.forget_errors(conn, unknown)
     conn.execute(f"DELETE FROM explain_files WHERE shard_id IN ({among(unknown)})")

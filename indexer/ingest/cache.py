@@ -38,12 +38,17 @@ def choose(jobs: Iterable[Job], most: int, now: float) -> tuple[list[Job], list[
 
 
 def _whole(job: Job) -> bool:
-    return bool(job.shards) and all(_there(shard) for shard in job.shards.values())
+    some = any(shard.on_disk is not None for shard in job.shards.values())
+    return some and all(_there(shard) for shard in job.shards.values())
 
 
 def _there(shard: Shard) -> bool:
-    """Tell whether a file can be read again; one that was emptied, or whose points are aside, can not."""
-    return shard.on_disk is not None and shard.on_disk.size >= shard.cursor and not shard.kept
+    """Tell whether a file can be read again; one that was emptied, or whose points are aside, can not.
+
+    Of one that is gone and of which nothing is stored (it got another name while its job was evicted) nothing is lost.
+    """
+    size = 0 if shard.on_disk is None else shard.on_disk.size
+    return size >= shard.cursor and not shard.kept
 
 
 def _rank(job: Job, now: float) -> float:
