@@ -227,7 +227,7 @@ def test_sums_are_of_rows_in_any_order() -> None:
 def halfway(engine: Engine, tmp_path: Path) -> Path:
     """Runs, and a database in the midst of everything: points are loose, aside and pruned, a wish waits, a job went."""
     names = [f"events.out.tfevents.170000000{i}.x" for i in range(3)]
-    tree = {f"{job}/{name}": run(i, range(30)) for job in "abd" for i, name in enumerate(names)}
+    tree = {f"{job}/{name}": run(i, range(30)) for job in ("a", "b", "d") for i, name in enumerate(names)}
     root = make(tmp_path / "halfway", tree)
     config = replace(SMALL, batch_points=5, slice_bytes=4096)
     index_once(engine, root, config=config)
