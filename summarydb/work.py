@@ -32,10 +32,12 @@ def index(
     report: Callable[[Progress], None] | None = None,
     migrated: Callable[[], None] | None = None,
     ready: Callable[[Indexer], None] | None = None,
+    waiting: Callable[[str | None], None] | None = None,
 ) -> Outcome:
     """Migrate the database, load what is on disk and keep watching until `stop`; with `once`, one pass.
 
     migrated: called when the schema is there, which the web waits for.  ready: called before the first load.
+    waiting: told what is waited for while the database cannot be written, None when it can again.
     Refuse where the database cannot be used or another indexer holds it.
     """
     with importing():
@@ -55,7 +57,7 @@ def index(
             with importing():
                 from indexer.ingest.watch import Indexer  # takes a while
 
-            indexer = Indexer(config, database, report=report)
+            indexer = Indexer(config, database, report=report, waiting=waiting)
             if ready is not None:
                 ready(indexer)
             outcome = indexer.run(stop, once=once)
@@ -72,10 +74,12 @@ def serve(
     *,
     ready: Callable[[], None],
     ask: Callable[[dict[str, object]], None] | None = None,
+    waiting: Callable[[], str | None] | None = None,
 ) -> None:
     """Serve the database on `sock`, which listens already, until `stop`.
 
     ready: called when requests are answered from now on.  ask: takes what the web would have the indexer do.
+    waiting: tells what the indexer beside us waits for.
     Refuse where the database is missing, foreign or of another schema.
     """
     with importing():
@@ -92,7 +96,7 @@ def serve(
         engine = open_existing(config.url, pool_size=config.threads)
         try:
             migrate.require(engine)
-            app = create_app(config, engine) if ask is None else create_app(config, engine, ask=ask)
+            app = create_app(config, engine, ask=ask, waiting=waiting)
             ready()
             limits = Limits(
                 threads=config.threads,

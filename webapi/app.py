@@ -14,9 +14,10 @@ from werkzeug.wrappers import Response
 
 from indexer import log
 from indexer.config import Config
-from indexer.db.engine import read_only
+from indexer.db.engine import read_only, server_time
 from indexer.errors import Deadline, Report, Retry, SummaryDBError, Wait
 from indexer.payload import Kind
+from indexer.shortage import shortage
 from indexer.version import __version__
 from webapi import address, explain, graphs, headers, kinds, live, queries, respond, runs, v1
 from webapi.access import Access, knows
@@ -30,16 +31,18 @@ RETRY_SECONDS = 1
 METHODS = ["GET"]  # Flask adds HEAD and OPTIONS
 
 
-def create_app(config: Config, engine: Engine, *, ask: Ask | None = None) -> Flask:
+def create_app(
+    config: Config, engine: Engine, *, ask: Ask | None = None, waiting: Callable[[], str | None] | None = None
+) -> Flask:
     """Return the WSGI application over `engine` (indexer.db.engine.open_reader: it cannot write).
 
-    `ask` takes wishes to the indexer where there is one to ask; see webapi.v1.Ask.
+    `ask` takes wishes to the indexer where there is one to ask, see webapi.v1.Ask; `waiting` tells what it waits for.
     """
     app = Flask("webapi")
     app.url_map.merge_slashes = False  # a train_id in the path may hold `./` and end in `/`
     app.jinja_env.filters |= {"when": when, "size": size}
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    site = Site(config, engine, __version__, ask)
+    site = Site(config, engine, __version__, ask, waiting=waiting or (lambda: None))
     _guard(app, config)
     _mount_api(app, site)
     _mount_pages(app, site)
@@ -90,6 +93,8 @@ def _problem(error: Exception) -> Response:
             answer = respond.problem(503, str(error))
             answer.headers["Retry-After"] = str(RETRY_SECONDS)
             return answer
+        case OSError() if (lack := shortage(error)) is not None:
+            return _problem(Wait(lack))
         case SummaryDBError():  # an operator must act first
             log.get().error("refused", path=quote(request.path, safe="/"), why=str(error))
             return respond.problem(503, str(error))
@@ -131,8 +136,13 @@ def _mount_api(app: Flask, site: Site) -> None:
     @app.get(v1.BASE + v1.HEALTH.path)
     def health() -> Response:
         values_of(v1.HEALTH)
-        with read_only(site.engine, seconds=site.config.query_seconds) as conn:
-            return v1.health(site, conn) if knows(request) else v1.well(conn)
+        try:
+            with read_only(site.engine, seconds=site.config.query_seconds) as conn:
+                return v1.health(site, conn) if knows(request) else v1.well(conn)
+        except (Retry, Wait) as e:
+            if (why := site.waiting()) is None:
+                raise
+            raise Wait(f"{e}; the indexer waits: {why}") from e
 
     def mount(route: Route, view: Callable[[Site, Connection, Values], v1.Answer]) -> None:
         def call() -> Response:
@@ -228,8 +238,8 @@ def _mount_pages(app: Flask, site: Site) -> None:
         values = parse(known, query_string())
         with read_only(site.engine, seconds=site.config.query_seconds) as conn:
             state = queries.state(conn)
-            indexer = queries.indexer_heard_last(conn)
-            alive = indexer is not None and v1.alive(indexer, site.now())
+            indexer = v1.told(site, queries.indexer_heard_last(conn))
+            alive = indexer is not None and v1.alive(indexer, server_time(conn) or site.now())
             said = (indexer.state, indexer.message) if indexer is not None else None
             tag = respond.entity_tag(request, site.version, *state, alive, said)
             if request.if_none_match.contains_weak(tag):
@@ -250,6 +260,7 @@ def _mount_pages(app: Flask, site: Site) -> None:
             api=address.root() + v1.BASE,
             indexer=indexer,
             alive=alive,
+            waiting=site.waiting(),
             version=site.version,
         )
         return respond.tagged(page, tag)

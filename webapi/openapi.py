@@ -154,6 +154,11 @@ SCHEMAS: dict[str, Schema] = {
                     "id": _text("Random, made once with the database."),
                     "change_counter": _integer("Grows with every commit of an indexer."),
                     "size_bytes": _integer("On disk."),
+                    "wal_bytes": _nullable(_integer("Of the write-ahead log beside it; null on PostgreSQL.")),
+                    "checkpoint_starved": {
+                        "type": "boolean",
+                        "description": "The log grows because a reader keeps a transaction open: end that reader.",
+                    },
                 },
                 "The database.",
             ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -233,6 +234,7 @@ class Health(NamedTuple):
     scanned_at: float | None
     jobs: dict[str, int]  # cache_status → how many
     bytes_behind: int  # on disk and not indexed
+    wal_bytes: int | None  # SQLite only
 
 
 _JOB_COLUMNS: dict[str, ColumnElement[Any]] = {
@@ -312,7 +314,19 @@ def health(conn: Connection) -> Health:
         scanned_at=conn.execute(select(INDEX_STATE.c.scanned_at)).scalar(),
         jobs={status.value: 0 for status in CacheStatus} | {row[0]: row[1] for row in counts},
         bytes_behind=max(0, sum(int(row[2]) for row in counts)),
+        wal_bytes=_wal_bytes(conn),
     )
+
+
+def _wal_bytes(conn: Connection) -> int | None:
+    """Return how long the WAL of a SQLite file is, 0 where there is none."""
+    if conn.dialect.name == POSTGRESQL:
+        return None
+    file = conn.execute(text("SELECT file FROM pragma_database_list() WHERE name = 'main'")).scalar_one()
+    try:
+        return Path(f"{file}-wal").stat().st_size
+    except OSError:
+        return 0
 
 
 def indexer_heard_last(conn: Connection) -> IndexerRow | None:

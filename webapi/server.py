@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,8 @@ MAX_BODY_BYTES = 64 * 1024
 CONNECTIONS = 1_000
 SWEEP_SECONDS = 1.0
 """Between two looks for clients that are too slow."""
+_OTHER_FILES = 100
+"""Descriptors kept for the database and what the program itself has open."""
 
 
 def serve(
@@ -50,7 +53,7 @@ def serve(
         _dispatcher=Lanes(limits, waits),
         ident=None,
         channel_timeout=IDLE_SECONDS,
-        connection_limit=CONNECTIONS,
+        connection_limit=connections(),
         max_request_header_size=MAX_HEADER_BYTES,
         max_request_body_size=MAX_BODY_BYTES,
         clear_untrusted_proxy_headers=False,  # webapi.proxy believes whom it is told to
@@ -72,6 +75,16 @@ def serve(
         wasyncore.close_all(sockets)
         server.task_dispatcher.shutdown(timeout=GRACE_SECONDS / 2)
         sock.close()
+
+
+def connections() -> int:
+    """Return how many connections are held at once: fewer where this process may not open so many files."""
+    if sys.platform == "win32":
+        return CONNECTIONS
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, min(CONNECTIONS, soft - _OTHER_FILES))
 
 
 def _busy(server: object) -> bool:

@@ -22,7 +22,8 @@ from werkzeug.wrappers import Response
 from indexer import content
 from indexer import text as names
 from indexer.config import Config
-from indexer.db.engine import read_only
+from indexer.db.connection import WAL_BYTES
+from indexer.db.engine import read_only, server_time
 from indexer.payload import finite
 from indexer.types import CacheStatus, DataClass
 from indexer.version import REVISION
@@ -39,6 +40,8 @@ DEFAULT_POINTS = 1_000
 MAX_POINTS = 1_000_000
 ALIVE_SECONDS = 30.0
 """An indexer that was not heard of for longer counts as gone."""
+STARVED_BYTES = 2 * WAL_BYTES
+"""A WAL of this length: a reader has kept a transaction open for long, so that nothing behind it can be copied back."""
 STREAM_POINTS = 20_000
 """Points of a streamed series read at once: one transaction, so that no slow client holds a snapshot open."""
 SERIES_AT_ONCE = 400
@@ -67,6 +70,8 @@ class Site:
     version: str
     ask: Ask | None = None
     now: Callable[[], float] = time.time
+    waiting: Callable[[], str | None] = lambda: None
+    """What the indexer beside us waits for; it cannot write that into a database that is full or away."""
 
     def tell(self, jobs: Sequence[queries.JobRef]) -> None:
         """Tell the indexer, where there is one to ask, that people look at these jobs."""
@@ -259,13 +264,14 @@ class Conditional(Protocol):
 def health(site: Site, conn: Connection) -> Response:
     """Render `/health`."""
     found = queries.health(conn)
-    heard = found.indexer
+    heard = told(site, found.indexer)
     indexer = None
     if heard is not None:
+        now = server_time(conn) or site.now()
         indexer = {
-            "alive": alive(heard, site.now()),
+            "alive": alive(heard, now),
             "heartbeat": heard.heartbeat,
-            "lag": max(0.0, site.now() - heard.heartbeat),
+            "lag": max(0.0, now - heard.heartbeat),
             "state": heard.state,
             "message": heard.message,
             "holder": f"{heard.host}:{heard.pid}",
@@ -281,6 +287,8 @@ def health(site: Site, conn: Connection) -> Response:
             "id": found.state.database_id,
             "change_counter": found.state.change_counter,
             "size_bytes": found.size_bytes,
+            "wal_bytes": found.wal_bytes,
+            "checkpoint_starved": (found.wal_bytes or 0) > STARVED_BYTES,
         },
         "indexer": indexer,
         "scanned_at": found.scanned_at,
@@ -300,9 +308,18 @@ def well(conn: Connection) -> Response:
     return answer
 
 
+def told(site: Site, indexer: queries.IndexerRow | None) -> queries.IndexerRow | None:
+    """Return an indexer with what the one beside us waits for, where it does: its row may be older."""
+    waiting = site.waiting()
+    return indexer if waiting is None or indexer is None else indexer._replace(state="waiting", message=waiting)
+
+
 def alive(indexer: queries.IndexerRow, now: float) -> bool:
-    """Tell whether the indexer was heard of lately and did not say good-bye."""
-    return indexer.state != "stopped" and now - indexer.heartbeat <= ALIVE_SECONDS
+    """Tell whether the indexer was heard of lately and did not say good-bye.
+
+    A heartbeat from further ahead is of one that died before its clock went back: it would have said so since.
+    """
+    return indexer.state != "stopped" and abs(now - indexer.heartbeat) <= ALIVE_SECONDS
 
 
 def jobs_wanted(values: Values) -> queries.JobsWanted:

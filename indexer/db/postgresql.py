@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.db import bulk
-from indexer.db.connection import Connection, Database, Row
+from indexer.db.connection import Connection, Database, Row, translated
 from indexer.db.dialect import POSTGRESQL
 
 FEW = 20
@@ -149,7 +149,9 @@ def unhurried(database: Database) -> Iterator[None]:
     if database.dialect != POSTGRESQL:
         yield
         return
-    database.connect().raw.execute("SET synchronous_commit = off")
+    with translated():
+        database.connect().raw.execute("SET synchronous_commit = off")
+    database.unsure = True
     try:
         yield
     finally:

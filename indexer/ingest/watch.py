@@ -20,17 +20,18 @@ from indexer import log
 from indexer.config import Config
 from indexer.config import Root as RootConfig
 from indexer.db import bulk, postgresql, rollups, write
-from indexer.db.connection import Database, transaction
+from indexer.db.connection import Connection, Database, transaction
 from indexer.db.dialect import POSTGRESQL
 from indexer.decode import kernel
 from indexer.decode.reader import Decoder
-from indexer.errors import Retry, Wait
+from indexer.errors import Retry, SummaryDBError, Unreachable, Wait
 from indexer.ingest.batch import Batch, Reader
 from indexer.ingest.load import Loader, Prepared
 from indexer.ingest.logdir import NO_FILE, FoundJob, FoundShard, Listing, created, look, recognise, walk
 from indexer.ingest.notify import Hints, observe
 from indexer.ingest.state import Job, Shard
 from indexer.ports import Clock, Files, Stat, SystemClock, SystemFiles
+from indexer.shortage import shortage
 from indexer.text import show, store
 from indexer.types import CacheStatus, Format, ShardKind, ShardState
 from indexer.version import __version__
@@ -38,17 +39,16 @@ from indexer.version import __version__
 LIVE_BYTES = 4 * 2**20
 """A loaded job that grew by less than this stays CACHED and is served before any backlog."""
 
-LEASE_SECONDS = 15.0
+LEASE_SECONDS = write.LEASE_SECONDS
 _LEASE_LOOK_SECONDS = 1.0
 _GROUP_JOBS = 1_000  # of a backlog loaded in one go; jobs that appear meanwhile come with the next
 _SHARED_JOBS = 200  # the same where several indexers share the work
-_SILENT_SECONDS = 2 * LEASE_SECONDS  # an indexer that said nothing for so long takes no share
 _BEAT_SECONDS = 5.0
 _REPORT_SECONDS = 0.2
 _ACTIVE_SECONDS = 60.0  # a file that grew is looked at every second for so long, should notifications be lost
 _ACTIVE_LOOK_SECONDS = 1.0
 _ACTIVE_LOOK_SHARE = 0.05  # of the time at most: ten thousand runs may have been copied here just now
-_BACK_OFF_SECONDS = (0.1, 30.0)
+_BACK_OFF_SECONDS = (0.1, 10.0)  # at most, so that a heartbeat that can be written is never taken for none
 _POINT_BYTES = 50  # of a file, roughly, to guess how many points lie ahead
 
 
@@ -93,12 +93,18 @@ class Indexer:
         clock: Clock | None = None,
         files: Files | None = None,
         report: Callable[[Progress], None] | None = None,
+        waiting: Callable[[str | None], None] | None = None,
     ) -> None:
+        """Take what it needs. A `clock` given here is also what indexers share, where it is else the server's.
+
+        waiting: told what is waited for, when the database cannot be written, and None when it can again.
+        """
         self.config = config
         self.database = database
         self.clock: Clock = clock or SystemClock()
         self.files: Files = files or SystemFiles()
         self.report = report
+        self.told_waiting = waiting
         self.log = log.get()
         self.wake = threading.Event()
         self.hints = Hints(self.wake)
@@ -112,6 +118,7 @@ class Indexer:
         self.live = Reader(decoder, self.files, config, lock, LIVE_BYTES)
         self.bulk = Reader(decoder, self.files, config, lock, config.slice_bytes)
         self.leased = database.dialect == POSTGRESQL
+        self.server_time = self.leased and clock is None
         self.id = 0
         self.roots: list[_Root] = []
         self.jobs: dict[int, Job] = {}
@@ -121,7 +128,8 @@ class Indexer:
         self.keyless = False  # a backlog was loaded, and perhaps the key of its points is still missing
         self.elsewhere: set[int] = set()  # jobs that another indexer holds, as of the last scan
         self.state = "scanning"
-        self.message: str | None = None
+        self.waiting: str | None = None  # what for
+        self.resumed = 0.0  # when work was taken up again after a wait, monotonic
         self.next_scan = self.next_beat = self.next_report = self.next_active = 0.0
 
     def run(self, stop: threading.Event, *, once: bool = False) -> Outcome:
@@ -232,7 +240,7 @@ class Indexer:
         if not self.leased:
             return False
         with transaction(self.database) as conn:
-            return write.others_live(conn, self.id, self.clock.now() - _SILENT_SECONDS)
+            return write.others_live(conn, self.id, self._common_now(conn))
 
     def _load_live(self, jobs: Sequence[Job], stop: threading.Event) -> None:
         self.loader.remember(jobs)
@@ -314,6 +322,8 @@ class Indexer:
             self.unreadable[str(error.path)] = error.why
         if batch.parts or batch.finished or batch.unreadable:
             self.loader.commit(prepared)
+            if self.waiting is not None and self.clock.monotonic() - self.resumed > _BEAT_SECONDS:
+                self._wait_no_more()  # not at the first commit: into a disk that is full, a small one may still fit
         prepared.written.set()
         for part in batch.parts:
             if part.seen is not None and self.unreadable:
@@ -466,8 +476,8 @@ class Indexer:
     def _enter(self) -> None:
         """Register, and recall what the database knows."""
         self._ensure_index()
-        now = self.clock.now()
         with transaction(self.database) as conn:
+            now = self._common_now(conn)
             self.id = write.enter(conn, socket.gethostname(), os.getpid(), __version__, now)
             self.roots = [_Root(write.register_root(conn, root), root) for root in self.config.roots]
             write.abandoned(conn, [root.id for root in self.roots], now)
@@ -489,14 +499,14 @@ class Indexer:
             return
         if self.leased:
             with transaction(self.database) as conn:
-                if write.others_load(conn, self.id, self.clock.now()):
+                if write.others_load(conn, self.id, self._common_now(conn)):
                     return
         self._ensure_index()
         self.keyless = False
 
     def _leave(self) -> None:
         try:
-            now = self.clock.now()
+            now = self.clock.monotonic()
             mine = [job for job in self.jobs.values() if not self.leased or job.leased_until > now]
             cut = [job.id for job in mine if job.cache_status is CacheStatus.CACHING]
             with transaction(self.database) as conn:
@@ -505,7 +515,7 @@ class Indexer:
                 write.set_revision(conn, cut, revision)
                 if self.leased:
                     write.release(conn, self.id)
-                write.beat(conn, self.id, self.clock.now(), "stopped", None)
+                write.beat(conn, self.id, self._common_now(conn), "stopped", None)
         except (Retry, Wait) as e:
             self.log.warning("left_unsaid", why=str(e))  # the heartbeat tells it a little later
 
@@ -544,11 +554,11 @@ class Indexer:
         """Return those of `jobs` this indexer may write; on PostgreSQL by lease."""
         if not self.leased or not jobs:
             return jobs
-        now = self.clock.now()
+        now = self.clock.monotonic()
         wanted = [job for job in jobs if job.leased_until < now + LEASE_SECONDS / 3]
         if wanted:
             with transaction(self.database) as conn:
-                held = write.claim(conn, self.id, [job.id for job in wanted], now, now + LEASE_SECONDS)
+                held = write.claim(conn, self.id, [job.id for job in wanted], self._common_now(conn))
                 stale = [job for job in wanted if held.get(job.id) != job.revision]
                 if stale:
                     self._reread(conn, stale)
@@ -606,33 +616,64 @@ class Indexer:
                 if recovering:
                     self._recover()
                     recovering = False
-                    self._say("watching")
-                return bool(step())
+                done = bool(step())
             except (Retry, Wait) as e:
-                recovering = True
-                self._say("waiting", str(e))
-                self.log.warning("database_waited_for", why=str(e), seconds=pause)
-                stop.wait(pause)
-                pause = min(2 * pause, most)
+                self._wait(e, pause)
+            except OSError as e:
+                if shortage(e) is None:
+                    raise
+                self._wait(Wait(shortage(e)), pause)
+            else:
+                self._wait_no_more()
+                return done
+            recovering = True
+            stop.wait(pause)
+            self.resumed = self.clock.monotonic()
+            pause = min(2 * pause, most)
         return False
 
-    def _say(self, state: str, message: str | None = None) -> None:
+    def _wait(self, why: Retry | Wait, seconds: float) -> None:
+        """Say what is waited for: to whoever listens, in the log, and in the heartbeat as far as it can be written."""
+        if self.waiting != str(why):
+            self.waiting = str(why)
+            if self.told_waiting is not None:
+                self.told_waiting(self.waiting)
+        self.log.warning("database_waited_for", why=self.waiting, seconds=seconds)
+        if self.id and not isinstance(why, Unreachable):
+            with suppress(SummaryDBError):
+                self._beat()
+
+    def _wait_no_more(self) -> None:
+        if self.waiting is not None:
+            self.log.info("database_answers", after=self.waiting)
+            self.waiting, self.next_beat = None, 0.0
+            if self.told_waiting is not None:
+                self.told_waiting(None)
+
+    def _say(self, state: str) -> None:
         """Change what the heartbeat tells; it goes out at the next occasion."""
-        if (state, message) != (self.state, self.message):
-            self.state, self.message, self.next_beat = state, message, 0.0
+        if state != self.state:
+            self.state, self.next_beat = state, 0.0
+
+    def _common_now(self, conn: Connection) -> float:
+        """Return the time that all indexers of this database share: on PostgreSQL its server's, whatever ours does."""
+        return write.server_time(conn) if self.server_time else self.clock.now()
 
     def _beat(self) -> None:
-        now = self.clock.now()
         accessed, self.accessed = self.accessed, set()
+        began = self.clock.monotonic()
         with transaction(self.database) as conn:
-            write.beat(conn, self.id, now, self.state, self.message)
+            now = self._common_now(conn)
+            state = self.state if self.waiting is None else "waiting"
+            if not write.beat(conn, self.id, now, state, self.waiting):
+                write.enter(conn, socket.gethostname(), os.getpid(), __version__, now, again=self.id)
             # The change counter stays: who only looks must not make every view look changed.
             write.update_jobs(conn, [{"id": job, "access_time": now} for job in accessed])
             if self.leased:
-                write.renew(conn, self.id, now + LEASE_SECONDS)
+                write.renew(conn, self.id, now)
         for job in self.jobs.values():
-            if job.leased_until > now:
-                job.leased_until = now + LEASE_SECONDS
+            if job.leased_until > began:
+                job.leased_until = began + LEASE_SECONDS
         self.next_beat = self.clock.monotonic() + _BEAT_SECONDS
 
     def _recently_written(self, job: Job) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -318,14 +320,40 @@ def test_health_without_any_indexer(api: Api, filled: Engine) -> None:
 
 
 def test_an_indexer_that_was_heard_of_is_alive(api: Api, filled: Engine) -> None:
-    """A fresh heartbeat means alive unless the indexer said good-bye; a clock ahead of ours is no negative lag."""
+    """A fresh heartbeat means alive unless the indexer said good-bye; a clock ahead of ours is no negative lag.
+
+    One from far ahead is of an indexer that died while the clock was wrong.
+    """
     with transaction(filled) as conn:
-        conn.exec_driver_sql("UPDATE indexers SET heartbeat = 1e12, message = 'busy'")
+        conn.exec_driver_sql(f"UPDATE indexers SET heartbeat = {time.time() + 86_400}")
+    assert api.get("/health")["indexer"]["alive"] is False
+    with transaction(filled) as conn:
+        conn.exec_driver_sql(f"UPDATE indexers SET heartbeat = {time.time() + 20}, message = 'busy'")
     indexer = api.get("/health")["indexer"]
     assert (True, 0.0, "busy") == (indexer["alive"], indexer["lag"], indexer["message"])
     with transaction(filled) as conn:
         conn.exec_driver_sql("UPDATE indexers SET state = 'stopped'")
     assert api.get("/health")["indexer"]["alive"] is False
+
+
+def test_what_ran_out_is_a_503(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk below temporary files, or too few descriptors, pass: the answer says so, and when to come back."""
+
+    def full(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(queries, "jobs", full)
+    answer = api.request("/api/v1/jobs")
+    assert (503, "1") == (answer.status_code, answer.headers["Retry-After"])
+    assert "the disk is full" in answer.get_json()["detail"]
+
+
+def test_health_says_what_the_indexer_beside_it_waits_for(api: Api, filled: Engine) -> None:
+    """Its row cannot be written just now: the heartbeat is old, and the words are new."""
+    app = create_app(api.config, api.reader, waiting=lambda: "the disk is full")
+    indexer = app.test_client().get("/api/v1/health").get_json()["indexer"]
+    assert ("waiting", "the disk is full", False) == tuple(indexer[name] for name in ("state", "message", "alive"))
+    assert "the disk is full" in app.test_client().get("/").text
 
 
 def test_a_defect_is_a_500_without_its_inside(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from tests.api.conftest import Api, changed, job_row, refuse_constant
 from tests.support.engines import transaction
 from webapi import v1
 from webapi.limits import Limits
-from webapi.server import serve
+from webapi.server import CONNECTIONS, connections, serve
 
 
 def listening() -> socket.socket:
@@ -147,3 +148,18 @@ def test_a_running_request_is_finished(api: Api, monkeypatch: pytest.MonkeyPatch
         release.set()
         status, body = answer.result()
     assert (200, 8) == (status, len(json.loads(body)["items"]))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit")
+def test_fewer_connections_where_few_files_may_be_open() -> None:
+    """Connections never take the descriptors that the database needs."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = 600 if soft == resource.RLIM_INFINITY else min(600, soft)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+        assert few - 100 == connections()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert connections() <= CONNECTIONS
