@@ -86,7 +86,7 @@ def serve(
         from indexer import log
         from indexer.db import migrate
         from webapi import live
-        from webapi.app import create_app
+        from webapi.app import TALLY, create_app
         from webapi.limits import Limits
         from webapi.server import serve as answer
 
@@ -105,7 +105,15 @@ def serve(
                 fair=not config.trusted_proxy,
                 access_log=config.access_log,
             )
-            answer(app, sock, stop=stop, limits=limits, waits=live.waits, ending=app.extensions[live.EXTENSION].close)
+            answer(
+                app,
+                sock,
+                stop=stop,
+                limits=limits,
+                waits=live.waits,
+                ending=app.extensions[live.EXTENSION].close,
+                refused=app.extensions[TALLY].refused,
+            )
         finally:
             engine.dispose()
 
