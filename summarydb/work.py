@@ -33,11 +33,13 @@ def index(
     migrated: Callable[[], None] | None = None,
     ready: Callable[[Indexer], None] | None = None,
     waiting: Callable[[str | None], None] | None = None,
+    turned: Callable[[], None] | None = None,
 ) -> Outcome:
     """Migrate the database, load what is on disk and keep watching until `stop`; with `once`, one pass.
 
     migrated: called when the schema is there, which the web waits for.  ready: called before the first load.
     waiting: told what is waited for while the database cannot be written, None when it can again.
+    turned: called every few seconds while the loop turns.
     Refuse where the database cannot be used or another indexer holds it.
     """
     with importing():
@@ -57,7 +59,7 @@ def index(
             with importing():
                 from indexer.ingest.watch import Indexer  # takes a while
 
-            indexer = Indexer(config, database, report=report, waiting=waiting)
+            indexer = Indexer(config, database, report=report, waiting=waiting, turned=turned)
             if ready is not None:
                 ready(indexer)
             outcome = indexer.run(stop, once=once)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, cast, func, select
 
@@ -56,5 +56,5 @@ def totals(conn: Connection) -> Totals:
     )
 
 
-def _sum(column: object) -> object:
+def _sum(column: Any) -> Any:
     return cast(func.coalesce(func.sum(column), 0), BigInteger)  # PostgreSQL would answer with a decimal

@@ -8,7 +8,17 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.polling import PollingObserver
@@ -17,7 +27,16 @@ from indexer import log
 from indexer.ingest.logdir import recognise
 
 _POLL_SECONDS = 1.0
-_READ_ONLY = {"opened", "closed_no_write"}
+_WANTED: list[type[FileSystemEvent]] = [
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+]
+"""The rest is not even asked for: each of our own scans and reads would come back as several events a file."""
 
 
 class Hints(FileSystemEventHandler):
@@ -31,13 +50,10 @@ class Hints(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Note where something happened."""
-        if event.event_type in _READ_ONLY:
-            return
         with self.lock:
             for path in filter(None, (os.fsdecode(event.src_path), os.fsdecode(event.dest_path))):
                 if event.is_directory:
-                    if event.event_type != "modified":
-                        self.trees.add(path)
+                    self.trees.add(path)
                 elif recognise(os.path.basename(path)) is not None:  # noqa: PTH119  # a million times an hour
                     self.directories.add(os.path.dirname(path))  # noqa: PTH120
             if not self.directories and not self.trees:
@@ -70,7 +86,7 @@ def observe(hints: Hints, roots: Sequence[Path], *, polling: bool) -> Callable[[
     def start() -> None:
         for root in roots:
             try:
-                observer.schedule(hints, str(root), recursive=True)
+                observer.schedule(hints, str(root), recursive=True, event_filter=_WANTED)
             except OSError as e:
                 _say(root, e)
         if not ended.is_set():

@@ -49,6 +49,8 @@ _ACTIVE_SECONDS = 60.0  # a file that grew is looked at every second for so long
 _ACTIVE_LOOK_SECONDS = 1.0
 _ACTIVE_LOOK_SHARE = 0.05  # of the time at most: ten thousand runs may have been copied here just now
 _BACK_OFF_SECONDS = (0.1, 10.0)  # at most, so that a heartbeat that can be written is never taken for none
+_SCAN_SHARE = 0.015  # of the time at most, for scans of everything, ...
+_LATEST_SCAN_SECONDS = 15.0  # ... but they are never further apart than this, unless --reconcile says so
 _POINT_BYTES = 50  # of a file, roughly, to guess how many points lie ahead
 
 
@@ -94,10 +96,12 @@ class Indexer:
         files: Files | None = None,
         report: Callable[[Progress], None] | None = None,
         waiting: Callable[[str | None], None] | None = None,
+        turned: Callable[[], None] | None = None,
     ) -> None:
         """Take what it needs. A `clock` given here is also what indexers share, where it is else the server's.
 
         waiting: told what is waited for, when the database cannot be written, and None when it can again.
+        turned: called every few seconds, by the loop itself: whoever does not hear it any more knows that it hangs.
         """
         self.config = config
         self.database = database
@@ -105,6 +109,7 @@ class Indexer:
         self.files: Files = files or SystemFiles()
         self.report = report
         self.told_waiting = waiting
+        self.turned = turned
         self.log = log.get()
         self.wake = threading.Event()
         self.hints = Hints(self.wake)
@@ -206,7 +211,7 @@ class Indexer:
         directories, trees = self.hints.take()
         if now >= self.next_scan:
             self._scan()
-            self.next_scan = self.clock.monotonic() + self.config.reconcile if self.config.reconcile else float("inf")
+            self.next_scan = self._after_scan(now)
             if self.state != "loading":
                 self._say("watching")
         else:
@@ -221,6 +226,13 @@ class Indexer:
         if now >= self.next_beat:
             self._beat()
         self._report()
+
+    def _after_scan(self, began: float) -> float:
+        """Return when to scan next, after a scan that `began` then: many idle directories must not cost a core."""
+        if not self.config.reconcile:
+            return float("inf")
+        done = self.clock.monotonic()
+        return done + max(self.config.reconcile, min((done - began) / _SCAN_SHARE, _LATEST_SCAN_SECONDS))
 
     def _work(self) -> tuple[list[Job], list[Job]]:
         """Return the small appends, and the newest of the backlog, both in the order to load them."""
@@ -479,6 +491,7 @@ class Indexer:
         with transaction(self.database) as conn:
             now = self._common_now(conn)
             self.id = write.enter(conn, socket.gethostname(), os.getpid(), __version__, now)
+            write.require_schema(conn)
             self.roots = [_Root(write.register_root(conn, root), root) for root in self.config.roots]
             write.abandoned(conn, [root.id for root in self.roots], now)
             self._recall_all(conn)
@@ -639,6 +652,8 @@ class Indexer:
             if self.told_waiting is not None:
                 self.told_waiting(self.waiting)
         self.log.warning("database_waited_for", why=self.waiting, seconds=seconds)
+        if self.turned is not None:
+            self.turned()
         if self.id and not isinstance(why, Unreachable):
             with suppress(SummaryDBError):
                 self._beat()
@@ -667,6 +682,7 @@ class Indexer:
             state = self.state if self.waiting is None else "waiting"
             if not write.beat(conn, self.id, now, state, self.waiting):
                 write.enter(conn, socket.gethostname(), os.getpid(), __version__, now, again=self.id)
+            write.require_schema(conn)  # behind the beat, which waits while the schema is being changed
             # The change counter stays: who only looks must not make every view look changed.
             write.update_jobs(conn, [{"id": job, "access_time": now} for job in accessed])
             if self.leased:
@@ -675,6 +691,8 @@ class Indexer:
             if job.leased_until > began:
                 job.leased_until = began + LEASE_SECONDS
         self.next_beat = self.clock.monotonic() + _BEAT_SECONDS
+        if self.turned is not None:
+            self.turned()
 
     def _recently_written(self, job: Job) -> bool:
         """A job that may still be written keeps its tags in memory."""
