@@ -13,7 +13,16 @@ from indexer.errors import UsageError
 from summarydb.settings import SETTINGS, Settings, load
 
 F = TypeVar("F", bound=Callable[..., Any])
-INDEXING = ("reconcile", "follow-symlinks", "polling", "batch-points", "slice-bytes", "max-record-bytes", "kernel")
+INDEXING = (
+    "reconcile",
+    "follow-symlinks",
+    "polling",
+    "batch-points",
+    "slice-bytes",
+    "max-record-bytes",
+    "kernel",
+    "log-file",
+)
 SERVING = (
     "host",
     "port",
@@ -28,6 +37,7 @@ SERVING = (
     "url-prefix",
     "trusted-proxy",
     "access-log",
+    "log-file",
 )
 LOGGING = ("verbose", "log-format")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")

@@ -56,6 +56,7 @@ class Settings:
     config: Config
     verbose: bool = False
     log_format: str = "text"
+    log_file: str | None = None
     allow_anonymous: bool = False
 
 
@@ -337,6 +338,12 @@ def _log_format(text: str) -> str:
     return text
 
 
+def _log_file(text: str) -> str:
+    if not text:
+        raise ValueError("names no file")
+    return str(Path(text).absolute())
+
+
 SETTINGS = (
     Setting("db", _text, "URL", "Database, a SQLAlchemy URL: sqlite:///FILE or postgresql://USER@HOST/NAME.", "url"),
     Setting("reconcile", _seconds(zero=True), "SECONDS", "Between two scans of everything; 0: notifications only."),
@@ -384,5 +391,6 @@ SETTINGS = (
     Setting("access-log", _switch, None, "Log a line a request."),
     Setting("verbose", _switch, None, "Log more, and show tracebacks.", "-"),
     Setting("log-format", _log_format, "FORMAT", "Log lines for people (text) or programs (json).", "-"),
+    Setting("log-file", _log_file, "PATH", "Log there and not to standard error; it may be rotated at any time.", "-"),
 )
 """Everything that can be set, in the order the help shows. LOGDIR is apart: it may repeat."""

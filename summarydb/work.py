@@ -49,7 +49,7 @@ def index(
         from indexer.ingest.lock import writer_lock
 
     config = settings.config
-    log.configure(verbose=settings.verbose, json=settings.log_format == "json")
+    log.configure(verbose=settings.verbose, json=settings.log_format == "json", file=settings.log_file)
     with writer_lock(config.url, timeout=LOCK_SECONDS), naming(config.url):
         database = Database(config.url)
         try:
@@ -93,7 +93,7 @@ def serve(
         from webapi.server import serve as answer
 
     config = settings.config
-    log.configure(verbose=settings.verbose, json=settings.log_format == "json")
+    log.configure(verbose=settings.verbose, json=settings.log_format == "json", file=settings.log_file)
     with naming(config.url):
         engine = open_existing(config.url, pool_size=config.threads)
         try:
