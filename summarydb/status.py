@@ -10,7 +10,7 @@ from typing import Any
 
 from indexer import text
 from indexer.db import migrate
-from indexer.db.condition import ALIVE_SECONDS, IndexerRow, indexers, problems
+from indexer.db.health import ALIVE_SECONDS, IndexerRow, indexers, problems
 from indexer.db.engine import read_only, server_time
 from indexer.db.overview import Overview, overview
 from indexer.db.space import Space, space

@@ -14,8 +14,8 @@ from werkzeug.wrappers import Response
 
 from indexer import log
 from indexer.config import Config
-from indexer.db.condition import alive as is_alive
-from indexer.db.condition import indexers
+from indexer.db.health import alive as is_alive
+from indexer.db.health import indexers
 from indexer.db.engine import read_only, server_time
 from indexer.errors import Deadline, Report, Retry, SummaryDBError, Wait
 from indexer.payload import Kind

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from werkzeug.wrappers import Response
 
 from indexer import log
-from indexer.db import condition
+from indexer.db import health
 from indexer.db.engine import read_only, server_time
 from indexer.db.space import space
 from indexer.db.totals import totals
@@ -114,8 +114,8 @@ def of_the_database(site: v1.Site, conn: Connection) -> Iterator[tuple[Metric, L
     queries.state(conn)  # refuses a schema that is not ours
     found, room = totals(conn), space(conn)
     now = server_time(conn) or site.now()
-    known = v1.told(site, condition.indexers(conn))
-    yield _WELL, {}, len(list(condition.problems(known, room, now)))
+    known = v1.told(site, health.indexers(conn))
+    yield _WELL, {}, len(list(health.problems(known, room, now)))
     for status, count in found.jobs.items():
         yield _JOBS, {"cache_status": status}, count
     for state, count in found.files.items():
@@ -136,7 +136,7 @@ def of_the_database(site: v1.Site, conn: Connection) -> Iterator[tuple[Metric, L
         yield _AGE, who, max(0.0, now - indexer.heartbeat)
         for state in STATES:
             yield _STATE, {**who, "state": state}, float(indexer.state == state)
-    yield _ALIVE, {}, sum(condition.alive(indexer, now) for indexer in known)
+    yield _ALIVE, {}, sum(health.alive(indexer, now) for indexer in known)
     yield _SIZE, {}, room.size
     for metric, value in ((_FREE, room.free), (_DISK, room.disk), (_WAL, room.wal)):
         if value is not None:

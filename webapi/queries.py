@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from indexer import text as names
-from indexer.db.condition import IndexerRow, indexers
+from indexer.db.health import IndexerRow, indexers
 from indexer.db.dialect import POSTGRESQL
 from indexer.db.schema import (
     INDEX_STATE,

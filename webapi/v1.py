@@ -22,7 +22,7 @@ from werkzeug.wrappers import Response
 from indexer import content
 from indexer import text as names
 from indexer.config import Config
-from indexer.db.condition import IndexerRow, alive, problems
+from indexer.db.health import IndexerRow, alive, problems
 from indexer.db.engine import read_only, server_time
 from indexer.payload import finite
 from indexer.types import CacheStatus, DataClass

@@ -127,7 +127,7 @@ def _alone(conn: sqlalchemy.Connection) -> None:
 
     On SQLite whoever migrates holds the lock of the one indexer there may be.
     """
-    from indexer.db.condition import ALIVE_SECONDS, alive, indexers
+    from indexer.db.health import ALIVE_SECONDS, alive, indexers
     from indexer.db.engine import server_time
 
     conn.exec_driver_sql("LOCK TABLE indexers IN EXCLUSIVE MODE")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from indexer.db.condition import ALIVE_SECONDS, IndexerRow
+from indexer.db.health import ALIVE_SECONDS, IndexerRow
 from indexer.db.overview import Overview
 from indexer.db.space import Space
 from summarydb.status import facts, render

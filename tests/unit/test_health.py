@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.db.condition import ALIVE_SECONDS, FORGOTTEN_SECONDS, IndexerRow, problems, silent
+from indexer.db.health import ALIVE_SECONDS, FORGOTTEN_SECONDS, IndexerRow, problems, silent
 from indexer.db.space import STARVED_BYTES, Space
 
 NOW = 1_700_000_000.0
