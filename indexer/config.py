@@ -32,6 +32,7 @@ class Config:
     slice_bytes: int = 16 * 2**20  # read at once
     max_record_bytes: int = MAX_RECORD_BYTES
     max_blob_bytes: int = MAX_BLOB_BYTES  # a longer payload stays in its file
+    max_cached_jobs: int = 0  # loaded at most, others when somebody asks for them; 0: all are loaded
     kernel: bool = True  # compiled decode where numba is there
     host: str = "127.0.0.1"
     port: int = 8080  # 0: any free one

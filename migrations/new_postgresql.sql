@@ -562,6 +562,44 @@ CREATE VIEW v_explain_scores AS
 
 UPDATE summarydb_version SET version_num='0006' WHERE summarydb_version.version_num = '0005';
 
+CREATE TABLE loose_tags (
+    tag_id INTEGER NOT NULL,
+    row_count BIGINT NOT NULL,
+    sweep_after DOUBLE PRECISION NOT NULL,
+    reindex_id INTEGER,
+    CONSTRAINT pk_loose_tags PRIMARY KEY (tag_id)
+);
+
+CREATE TABLE pruned_jobs (
+    root_id INTEGER NOT NULL,
+    train_key BYTEA NOT NULL,
+    train_id TEXT NOT NULL,
+    pruned_at DOUBLE PRECISION NOT NULL,
+    CONSTRAINT pk_pruned_jobs PRIMARY KEY (root_id, train_key),
+    CONSTRAINT fk_pruned_jobs_root_id_roots FOREIGN KEY(root_id) REFERENCES roots (id) ON DELETE CASCADE
+);
+
+CREATE TABLE reindexes (
+    id SERIAL NOT NULL,
+    job_id INTEGER NOT NULL,
+    file TEXT,
+    requested_at DOUBLE PRECISION NOT NULL,
+    finished_at DOUBLE PRECISION,
+    error TEXT,
+    CONSTRAINT pk_reindexes PRIMARY KEY (id),
+    CONSTRAINT fk_reindexes_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_reindexes_job_id ON reindexes (job_id);
+
+CREATE INDEX ix_restarts_shard_id ON restarts (shard_id);
+
+ALTER TABLE jobs ADD COLUMN evicted_at DOUBLE PRECISION;
+
+ALTER TABLE index_state ADD COLUMN outside_writes BIGINT DEFAULT 0 NOT NULL;
+
+UPDATE summarydb_version SET version_num='0009' WHERE summarydb_version.version_num = '0006';
+
 CREATE TABLE removed_jobs (
     id SERIAL NOT NULL,
     job_id INTEGER NOT NULL,
@@ -579,4 +617,4 @@ CREATE FUNCTION note_removed_jobs() RETURNS trigger LANGUAGE plpgsql AS $$ DECLA
 
 CREATE TRIGGER jobs_removed AFTER DELETE ON jobs REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION note_removed_jobs();
 
-UPDATE summarydb_version SET version_num='0012' WHERE summarydb_version.version_num = '0006';
+UPDATE summarydb_version SET version_num='0012' WHERE summarydb_version.version_num = '0009';

@@ -14,14 +14,8 @@ from summarydb.settings import SETTINGS, Settings, load
 
 F = TypeVar("F", bound=Callable[..., Any])
 INDEXING = (
-    "reconcile",
-    "follow-symlinks",
-    "polling",
-    "batch-points",
-    "slice-bytes",
-    "max-record-bytes",
-    "kernel",
-    "log-file",
+    *("reconcile", "follow-symlinks", "polling", "batch-points", "slice-bytes", "max-record-bytes"),
+    *("max-cached-jobs", "kernel", "log-file"),
 )
 SERVING = (
     "host",

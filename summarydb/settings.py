@@ -355,6 +355,7 @@ SETTINGS = (
     Setting(
         "max-blob-bytes", _whole(0, MAX_PROTOBUF_BYTES), "BYTES", "A longer payload stays in its file, referred to."
     ),
+    Setting("max-cached-jobs", _whole(0), "N", "Jobs loaded at most, others when somebody asks for them; 0: all."),
     Setting("kernel", _switch, None, "Decode with the compiled kernel; the plain path gives the same rows, slowly."),
     Setting("host", _text, "HOST", "Address to serve on."),
     Setting("port", _whole(0, 65535), "PORT", "Port to serve on; 0: any free one."),

@@ -10,8 +10,8 @@ from typing import Any
 
 from indexer import text
 from indexer.db import migrate
-from indexer.db.health import ALIVE_SECONDS, IndexerRow, indexers, problems
 from indexer.db.engine import read_only, server_time
+from indexer.db.health import ALIVE_SECONDS, IndexerRow, indexers, problems
 from indexer.db.overview import Overview, overview
 from indexer.db.space import Space, space
 from indexer.errors import Refuse

@@ -18,6 +18,7 @@ from summarydb.settings import Settings
 if TYPE_CHECKING:  # heavy: imported where used
     from sqlalchemy import Engine
 
+    from indexer.db.connection import Database
     from indexer.ingest.watch import Indexer, Outcome, Progress
 
 LOCK_SECONDS = 5.0
@@ -140,6 +141,28 @@ def open_existing(url: str, *, pool_size: int = 1) -> Engine:
     if parsed.get_backend_name() == SQLITE and not Path(parsed.database or "").exists():
         raise Refuse("there is no such file: run `summarydb up LOGDIR` first, or give another --db")
     return open_reader(url, pool_size=pool_size)
+
+
+@contextmanager
+def short_write(url: str) -> Iterator[Database]:
+    """Lend an existing database to a command that writes little, beside an indexer: it takes no lock file.
+
+    Refuse where the database is missing, foreign or of another schema.
+    """
+    from indexer.db import migrate
+    from indexer.db.connection import Database
+
+    with naming(url):
+        engine = open_existing(url)
+        try:
+            migrate.require(engine)
+        finally:
+            engine.dispose()
+        database = Database(url)
+        try:
+            yield database
+        finally:
+            database.dispose()
 
 
 @contextmanager

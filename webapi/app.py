@@ -14,9 +14,9 @@ from werkzeug.wrappers import Response
 
 from indexer import log
 from indexer.config import Config
+from indexer.db.engine import read_only, server_time
 from indexer.db.health import alive as is_alive
 from indexer.db.health import indexers
-from indexer.db.engine import read_only, server_time
 from indexer.errors import Deadline, Report, Retry, SummaryDBError, Wait
 from indexer.payload import Kind
 from indexer.shortage import shortage
@@ -25,6 +25,7 @@ from webapi import address, explain, graphs, headers, kinds, live, metrics, quer
 from webapi.access import Access, knows
 from webapi.accesslog import AccessLog
 from webapi.errors import Malformed, Unknown
+from webapi.looks import Looks
 from webapi.parameters import Parameter, Values, parse
 from webapi.proxy import BehindProxy
 from webapi.tally import ROUTE, Tally
@@ -47,7 +48,7 @@ def create_app(
     app.url_map.merge_slashes = False  # a train_id in the path may hold `./` and end in `/`
     app.jinja_env.filters |= {"when": when, "size": size}
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    site = Site(config, engine, __version__, ask, waiting=waiting or (lambda: None))
+    site = Site(config, engine, __version__, None if ask is None else Looks(ask), waiting=waiting or (lambda: None))
     _guard(app, config)
     _mount_api(app, site)
     _mount_pages(app, site)
@@ -140,6 +141,8 @@ def _mount_api(app: Flask, site: Site) -> None:
             facts: tuple[object, ...] = state if jobs is None else (state.database_id, *map(tuple, jobs(conn)))
             tag = respond.entity_tag(request, site.version, *facts)
             if request.if_none_match.contains_weak(tag):
+                if isinstance(site.ask, Looks):
+                    site.ask.again()
                 return respond.tagged(Response(status=304), tag)
             made = view(conn)
         return respond.tagged(made if isinstance(made, Response) else respond.stream(made), tag)
@@ -151,7 +154,7 @@ def _mount_api(app: Flask, site: Site) -> None:
             with read_only(site.engine, seconds=site.config.query_seconds) as conn:
                 return v1.health(site, conn) if knows(request) else v1.well(conn)
         except (Retry, Wait) as e:
-            if (why := site.waiting()) is None:
+            if (why := site.waiting()) is None or not knows(request):
                 raise
             raise Wait(f"{e}; the indexer waits: {why}") from e
 
@@ -181,6 +184,7 @@ def _mount_api(app: Flask, site: Site) -> None:
         values = values_of(kinds.BLOB)
         with read_only(site.engine, seconds=site.config.query_seconds) as conn:
             kind, row = kinds.found(conn, (tag, step, seq, ordinal))
+            site.tell_of_tag(conn, tag)
             mark = respond.entity_tag(request, site.version, row.digest, row.stored.content_type)
             if request.if_none_match.contains_weak(mark):
                 return respond.tagged(Response(status=304), mark)
@@ -194,6 +198,7 @@ def _mount_api(app: Flask, site: Site) -> None:
             values = values_of(route)
             with read_only(site.engine, seconds=site.config.query_seconds) as conn:
                 row = graphs.found(conn, (tag, step, seq, 0))
+                site.tell_of_tag(conn, tag)
                 mark = respond.entity_tag(request, site.version, row.digest)
                 if request.if_none_match.contains_weak(mark):
                     return respond.tagged(Response(status=304), mark)

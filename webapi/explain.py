@@ -181,7 +181,10 @@ def mount(
 
         with read_only(site.engine, seconds=site.config.query_seconds) as conn:
             queries.state(conn)
-            opened = _open(conn, file, path(conn))
+            stored = path(conn)
+            job = str(_known_file(conn, file).job_id)
+            site.tell(queries.named(conn, [job])[job])
+            opened = _open(conn, file, stored)
         mark = respond.entity_tag(request, site.version, *opened.identity)
         if request.if_none_match.contains_weak(mark):
             opened.close()

@@ -214,6 +214,7 @@ SCHEMAS: dict[str, Schema] = {
             "missing_since": _time("Since when its files are gone."),
             "last_error": _nullable(_text("Why its last pass failed.")),
             "access_time": _time("When somebody looked at it last."),
+            "evicted_at": _time("Since when it is left out of the cache; a look at it has it loaded."),
             "revision": _integer("change_counter of its last commit."),
             "bad_records": _integer("Damaged records in its files."),
             "bad_bytes": _integer("Bytes of them."),

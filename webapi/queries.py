@@ -30,8 +30,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from indexer import text as names
-from indexer.db.health import IndexerRow, indexers
 from indexer.db.dialect import POSTGRESQL
+from indexer.db.health import IndexerRow, indexers
 from indexer.db.schema import (
     INDEX_STATE,
     JOB,
@@ -142,6 +142,7 @@ class JobRow(NamedTuple):
     missing_since: float | None
     last_error: str | None
     access_time: float | None
+    evicted_at: float | None
     revision: int
     bad_records: int = 0
     bad_bytes: int = 0
@@ -248,6 +249,7 @@ SORTS: dict[str, type | tuple[type, ...]] = {
     "missing_since": (float, int),
     "last_error": str,
     "access_time": (float, int),
+    "evicted_at": (float, int),
     "revision": int,
 }
 """What `/jobs` sorts by, with the types a cursor may hold."""
@@ -314,6 +316,12 @@ def named(conn: Connection, references: Sequence[str]) -> dict[str, list[JobRef]
             root, train_id = _split(reference)
             matches[reference] = [r for r in found if r.train_id == train_id and root in {None, r.root}]
     return matches
+
+
+def job_of_tag(conn: Connection, tag_id: int) -> list[JobRef]:
+    """Return the job of a tag, if it is still there."""
+    refs = select(JOB.c.id, ROOT.c.name, JOB.c.train_id).join(ROOT, ROOT.c.id == JOB.c.root_id)
+    return [JobRef(*row) for row in conn.execute(refs.join(TAG, TAG.c.job_id == JOB.c.id).where(TAG.c.id == tag_id))]
 
 
 def only(reference: str, matches: Sequence[JobRef], parameter: str) -> JobRef:

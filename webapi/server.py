@@ -25,10 +25,10 @@ MAX_HEADER_BYTES = 256 * 1024
 MAX_BODY_BYTES = 64 * 1024
 """Nothing here takes a body."""
 CONNECTIONS = 1_000
-SWEEP_SECONDS = 1.0
-"""Between two looks for clients that are too slow."""
 _OTHER_FILES = 100
 """Descriptors kept for the database and what the program itself has open."""
+SWEEP_SECONDS = 1.0
+"""Between two looks for clients that are too slow."""
 
 
 def serve(

@@ -22,8 +22,8 @@ from werkzeug.wrappers import Response
 from indexer import content
 from indexer import text as names
 from indexer.config import Config
-from indexer.db.health import IndexerRow, alive, problems
 from indexer.db.engine import read_only, server_time
+from indexer.db.health import IndexerRow, alive, problems
 from indexer.payload import finite
 from indexer.types import CacheStatus, DataClass
 from indexer.version import REVISION
@@ -73,6 +73,11 @@ class Site:
         """Tell the indexer, where there is one to ask, that people look at these jobs."""
         if self.ask is not None and jobs:
             self.ask({"ask": "access", "jobs": [job.id for job in jobs]})
+
+    def tell_of_tag(self, conn: Connection, tag_id: int) -> None:
+        """Tell the same of the job of a tag."""
+        if self.ask is not None:
+            self.tell(queries.job_of_tag(conn, tag_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +361,7 @@ def jobs(_site: Site, conn: Connection, values: Values) -> Response:
     return _page([row._asdict() for row in rows], following, strict=not respond.infinite(rows, _JOB_TIMES))
 
 
-_JOB_TIMES = [place for place, name in enumerate(queries.JobRow._fields) if name.endswith(("_time", "_since"))]
+_JOB_TIMES = [place for place, name in enumerate(queries.JobRow._fields) if name.endswith(("_time", "_since", "_at"))]
 
 
 def job_in_path(conn: Connection, rest: str) -> tuple[queries.JobRef, str]:

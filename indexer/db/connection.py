@@ -80,11 +80,12 @@ class Cursor(Protocol):
 class Connection:
     """A connection within a transaction. Statements mark parameters with `?`, whatever the database."""
 
-    __slots__ = ("bytes_written", "dialect", "raw")
+    __slots__ = ("bytes_written", "dialect", "outside_writes", "raw")
 
-    def __init__(self, dialect: str, raw: Any) -> None:
+    def __init__(self, dialect: str, raw: Any, outside_writes: int | None = None) -> None:
         self.dialect = dialect
         self.raw = raw  # sqlite3.Connection or psycopg.Connection
+        self.outside_writes = outside_writes  # as the Database's
         self.bytes_written = 0  # of payloads, in this transaction
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> Cursor:
@@ -116,6 +117,7 @@ class Database:
         self._file = None if file is None else str(Path(file).absolute())
         self.dialect = POSTGRESQL if file is None else SQLITE
         self.unsure = False  # PostgreSQL: commits were made that a breakdown of the server may undo
+        self.outside_writes: int | None = None  # those that an indexer's memory knows of; None: it remembers nothing
         self._raw: Any = None
         self._checkpoints: _Checkpoints | None = None
 
@@ -128,7 +130,7 @@ class Database:
         """
         raw = self._begun()
         try:
-            conn = Connection(self.dialect, raw)
+            conn = Connection(self.dialect, raw, self.outside_writes)
             yield conn
             self._commit(raw)
         except BaseException as e:
@@ -138,6 +140,17 @@ class Database:
             raise
         if self._checkpoints is not None:
             self._checkpoints.count(raw.total_changes, conn.bytes_written)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Read in one transaction that sees one state of the database, and holds up no writer. Writes do not last."""
+        with translated():
+            raw = self.connect().raw
+            raw.execute("BEGIN" if self.dialect == SQLITE else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                yield Connection(self.dialect, raw)
+            finally:
+                self._roll_back(raw)
 
     def connect(self) -> Connection:
         """Return the connection outside of a transaction, made if need be."""

@@ -26,7 +26,7 @@ _PLAIN_POSTGRESQL = re.compile(
     r"(?:(?P<user>[^:/?#@\[\]\s]*)(?::(?P<password>[^:/?#@\[\]\s]*))?@)?"
     r"(?P<host>[\w.-]*)(?::(?P<port>[0-9]{1,5}))?"
     r"(?:/(?P<dbname>[^/?#@\s]*))?"
-    r"(?:\?(?P<query>[^?#\s]*))?",
+    r"(?:\?(?P<query>[^?#@\s]*))?",
     re.ASCII,
 )
 

@@ -27,6 +27,7 @@ TYPES: Mapping[str, str] = (
     | dict.fromkeys(("name_key", "first_step", "last_step", "min_step", "max_step"), "bigint")
     | dict.fromkeys(("nan_count", "pos_inf_count", "neg_inf_count", "rolled_count", "rolled_step"), "bigint")
     | dict.fromkeys(("create_time", "update_time", "start_time", "missing_since", "access_time"), "double precision")
+    | dict.fromkeys(("evicted_at",), "double precision")
     | dict.fromkeys(("first_wall_time", "last_wall_time", "max_wall_time"), "double precision")
     | dict.fromkeys(("last_value", "min_value", "max_value"), "double precision")
     | dict.fromkeys(("train_key", "fingerprint", "tail", "series_key", "metadata", "content"), "bytea")

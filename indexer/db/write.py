@@ -47,6 +47,8 @@ class JobRow(NamedTuple):
     point_count: int
     missing_since: float | None
     last_error: str | None
+    access_time: float | None
+    evicted_at: float | None
     revision: int
 
 
@@ -281,8 +283,23 @@ def set_revision(conn: Connection, job_ids: Sequence[int], revision: int) -> Non
 
 
 def bump(conn: Connection) -> int:
-    """Raise the change counter; last in a transaction, since on PostgreSQL it queues the writers."""
-    return int(conn.value("UPDATE index_state SET change_counter = change_counter + 1 RETURNING change_counter"))
+    """Raise the change counter; last in a transaction, since on PostgreSQL it queues the writers.
+
+    Retry where another program changed what an indexer remembers (see indexer.db.retention.outside).
+    """
+    statement = "UPDATE index_state SET change_counter = change_counter + 1 RETURNING change_counter, outside_writes"
+    ((counter, outside),) = conn.execute(statement).fetchall()
+    if conn.outside_writes not in {None, outside}:
+        raise Retry(CHANGED_OUTSIDE)
+    return int(counter)
+
+
+CHANGED_OUTSIDE = "another program changed what is stored; it is looked at again"
+
+
+def outside_writes(conn: Connection) -> int:
+    """Return how often other programs changed what indexers remember."""
+    return int(conn.value("SELECT outside_writes FROM index_state"))
 
 
 # Tags -----------------------------------------------------------------------------------------------------------------
@@ -296,8 +313,9 @@ def next_tag_ids(conn: Connection, count: int) -> list[int]:
 
 
 def last_tag_id(conn: Connection) -> int:
-    """Return the largest id of a tag, 0 where there is none."""
-    return int(conn.value("SELECT coalesce(max(id), 0) FROM tags"))
+    """Return the largest id of a tag, 0 where there is none; points of one that is gone may still be there."""
+    known = "SELECT coalesce(max(id), 0) FROM tags", "SELECT coalesce(max(tag_id), 0) FROM loose_tags"
+    return max(int(conn.value(query)) for query in known)
 
 
 def tags_of(conn: Connection, job_ids: Sequence[int]) -> list[TagRow]:

@@ -22,6 +22,10 @@ WAIT_SECONDS = 5.0
 _HOLDER = re.compile(r"process [0-9]+ on \S+")
 
 
+class Held(Refuse):
+    """Somebody else indexes this database."""
+
+
 @contextmanager
 def writer_lock(url: str, *, timeout: float = WAIT_SECONDS) -> Iterator[None]:
     """Hold the right to write to the database at `url`. Refuse names who holds it.
@@ -42,7 +46,7 @@ def writer_lock(url: str, *, timeout: float = WAIT_SECONDS) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise Refuse(
+        raise Held(
             f"{path} is being indexed by {_holder(file_lock, url)}: stop it first, or give another --db"
         ) from None
     except OSError as e:

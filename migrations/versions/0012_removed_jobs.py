@@ -1,7 +1,7 @@
 """Jobs that are gone, so that whoever follows changes hears of it: a trigger notes them, whoever deletes.
 
 Revision ID: 0012
-Revises: 0006
+Revises: 0009
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0012"
-down_revision = "0006"
+down_revision = "0009"
 
 KEPT = 10_000
 
