@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,6 +47,7 @@ class Hints(FileSystemEventHandler):
     def __init__(self, wake: threading.Event) -> None:
         self.wake = wake
         self.lock = threading.Lock()
+        self.watched: Path | None = None  # a root that the system tells us of
         self.directories: set[str] = set()  # a file of ours in it changed
         self.trees: set[str] = set()  # it is new, or gone: what lies below is not known
 
@@ -65,6 +68,17 @@ class Hints(FileSystemEventHandler):
         with self.lock:
             self.trees.update(map(str, trees))
         self.wake.set()
+
+    def probe(self) -> None:
+        """Say once that the system has no watches left: watchdog passes over directories that it could not watch."""
+        with self.lock:
+            root, self.watched = self.watched, None
+        if root is None:
+            return
+        if _exhausted(root):
+            _say(root, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        else:
+            self.watched = root
 
     def take(self) -> tuple[set[str], set[str]]:
         """Return and forget what changed: directories, and trees."""
@@ -94,6 +108,9 @@ def observe(hints: Hints, roots: Sequence[Path], *, polling: bool) -> Callable[[
                 observer.start()
             except OSError as e:
                 _say(roots[0], e)
+            else:
+                hints.watched = None if polling else roots[0]
+                hints.probe()
         hints.suspect(roots)  # what happened while it was set up
 
     thread = threading.Thread(target=start, name="observe", daemon=True)
@@ -107,6 +124,21 @@ def observe(hints: Hints, roots: Sequence[Path], *, polling: bool) -> Callable[[
             observer.join(timeout=1.0)
 
     return end
+
+
+def _exhausted(path: Path) -> bool:
+    """Tell whether Linux refuses one more watch to this user."""
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init1(os.O_CLOEXEC)
+    if fd < 0:
+        return False  # no instance left for us to ask with; the observer has its own
+    try:
+        modified = 2
+        return libc.inotify_add_watch(fd, os.fsencode(path), modified) < 0 and ctypes.get_errno() == errno.ENOSPC
+    finally:
+        os.close(fd)
 
 
 def _say(root: Path, error: OSError) -> None:

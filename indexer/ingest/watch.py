@@ -501,6 +501,7 @@ class Indexer:
 
     def _scan(self) -> None:
         """Walk all roots and note what changed. No file is read."""
+        self.hints.probe()
         for job in self.jobs.values():
             for shard in job.shards.values():
                 shard.held = False
@@ -565,7 +566,7 @@ class Indexer:
         passed_over = root.jobs.keys() | root.pruned
         fresh = [found for found in listing.jobs.values() if found.train_id not in passed_over]
         grown = [(root.jobs[f.train_id], f) for f in listing.jobs.values() if f.train_id in root.jobs]
-        gone = [(job, FoundJob(job.train_id, job.path)) for job in known if job.train_id not in listing.jobs]
+        gone = [(job, FoundJob(job.train_id)) for job in known if job.train_id not in listing.jobs]
         changed = [(job, found) for job, found in grown + gone if self._differs(job, found)]
         if not fresh and not changed:
             return
@@ -949,7 +950,7 @@ def _keep(listing: Listing, known: Sequence[Job]) -> None:
         for shard in job.shards.values():
             why, what = listing.unreadable.get(str(job.path / shard.name), NO_FILE), recognise(shard.name)
             if why != NO_FILE and what is not None and shard.on_disk is not None:
-                found = listing.jobs.setdefault(job.train_id, FoundJob(job.train_id, job.path))
+                found = listing.jobs.setdefault(job.train_id, FoundJob(job.train_id))
                 found.shards[shard.name] = FoundShard(shard.name, what, shard.on_disk)
 
 
