@@ -37,3 +37,7 @@ class Config:
     port: int = 8080  # 0: any free one
     threads: int = 8  # of the web server
     query_seconds: float = 10.0  # deadline of a REST query
+    sql: str = "auto"  # whether /sql answers: on, off, or auto: on where only this machine can ask
+    sql_seconds: float = 10.0  # deadline of a query of somebody's
+    sql_bytes: int = 32 * 2**20  # of its answer
+    sql_memory: int = 256 * 2**20  # that it may take

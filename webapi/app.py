@@ -20,7 +20,7 @@ from indexer.db.engine import read_only
 from indexer.errors import Deadline, Report, Retry, SummaryDBError, Wait
 from indexer.payload import Kind
 from indexer.version import __version__
-from webapi import explain, graphs, kinds, queries, respond, runs, v1
+from webapi import compare, explain, formats, graphs, kinds, queries, respond, runs, sql, tables, v1
 from webapi.errors import Malformed, Unknown
 from webapi.parameters import Parameter, Values, parse
 from webapi.v1 import Ask, Route, Site
@@ -115,6 +115,8 @@ def _problem(error: Exception) -> Response:
                 if name.lower() in {"allow", "retry-after"}:
                     answer.headers[name] = value
             return answer
+        case formats.MissingLibrary():
+            return respond.problem(501, str(error))
     log.get().error("failed", path=request.path, exc_info=error)
     return respond.problem(500, "a defect of this program: its log says more")
 
@@ -124,10 +126,10 @@ def _mount_api(app: Flask, site: Site) -> None:
     def values_of(route: Route) -> Values:
         return parse(route.parameters, query_string())
 
-    def answer(view: Callable[[Connection], v1.Answer]) -> Response:
-        """Answer with `view` unless the client has the answer: then one row is read."""
+    def answer(view: Callable[[Connection], v1.Answer], *form: str) -> Response:
+        """Answer with `view` unless the client has the answer, in this form: then one row is read."""
         with read_only(site.engine, seconds=site.config.query_seconds) as conn:
-            tag = respond.entity_tag(request, site.version, *queries.state(conn))
+            tag = respond.entity_tag(request, site.version, *form, *queries.state(conn))
             if request.if_none_match.contains_weak(tag):
                 return respond.tagged(Response(status=304), tag)
             made = view(conn)
@@ -147,11 +149,37 @@ def _mount_api(app: Flask, site: Site) -> None:
         app.add_url_rule(v1.BASE + route.path, route.name, call, methods=METHODS)
 
     mount(v1.JOBS, v1.jobs)
-    mount(v1.SERIES, v1.series)
-    mount(v1.POINTS, v1.points)
 
-    for route, of_runs in runs.VIEWS.items():
-        mount(route, of_runs)
+    def mount_table(route: Route, view: Callable[[Site, Connection, Values], v1.Answer]) -> None:
+        def call(form: str = "") -> Response:
+            values = values_of(route)
+            chosen = form or formats.accepted(request.accept_mimetypes)
+            if tables.plain(route, chosen, values):
+                made = answer(lambda conn: view(site, conn, values), chosen)
+            else:
+                made = answer(lambda conn: tables.answer(site, conn, route, values, chosen, query_string()), chosen)
+            return by_accept(made)
+
+        mount_formats(route, call, METHODS)
+
+    def mount_formats(route: Route, call: Callable[..., Response], methods: list[str]) -> None:
+        names = ",".join(formats.CONTENT_TYPES)
+        app.add_url_rule(v1.BASE + route.path, route.name, call, methods=methods)
+        suffixed = f"{v1.BASE}{route.path}.<any({names}):form>"
+        app.add_url_rule(suffixed, f"{route.name}-form", call, methods=methods)
+
+    mount_table(v1.SERIES, v1.series)
+    mount_table(v1.POINTS, v1.points)
+    for route, of_runs in {**runs.VIEWS, **compare.VIEWS}.items():
+        mount_table(route, of_runs)
+
+    slots = sql.Slots(site.config.threads)
+
+    def run_sql(form: str = "") -> Response:
+        chosen = form or formats.accepted(request.accept_mimetypes)
+        return by_accept(sql.answer(site, slots, request, query_string(), chosen, local=is_loopback(site.config.host)))
+
+    mount_formats(sql.ROUTE, run_sql, [*METHODS, "POST"])
     for route, kind in kinds.ROUTES.items():
 
         def of_kind(site: Site, conn: Connection, values: Values, kind: Kind = kind) -> Response:
@@ -202,6 +230,12 @@ def _mount_api(app: Flask, site: Site) -> None:
 
         parse((), query_string())
         return unchanging(html("docs.html", document=openapi.document(site.version)))
+
+
+def by_accept(response: Response) -> Response:
+    """Say that the Accept header chose the format."""
+    response.vary.add("Accept")
+    return response
 
 
 def unchanging(response: Response) -> Response:
