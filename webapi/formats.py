@@ -276,10 +276,22 @@ def as_text(value: object) -> str:
     return respond.encode(value).decode()
 
 
+def csv_line(cells: Sequence[Any]) -> bytes:
+    """Return a line of CSV without its end. Cells are as `csv_cell` returns them."""
+    return _written([cells], "\r\n")[:-2].encode("utf-8", "backslashreplace")
+
+
 def _lines(rows: Rows) -> bytes:
+    text = _written(rows, "\n")
+    if "\r" in text:  # the writer quotes only what ends its own lines, and readers end lines there too
+        return b"".join(csv_line(row) + b"\n" for row in rows)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _written(rows: Rows, end: str) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue().encode("utf-8", "backslashreplace")
+    csv.writer(buffer, lineterminator=end).writerows(rows)
+    return buffer.getvalue()
 
 
 # Arrow ----------------------------------------------------------------------------------------------------------------

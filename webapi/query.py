@@ -18,9 +18,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from indexer.db.dialect import sqlite_file
 from indexer.errors import Deadline, Refuse, Report, Retry, SummaryDBError, Wait
 from webapi import formats
 from webapi.sqlchild import HEAD_BYTES
+from webapi.statement import Refused, check_postgresql, check_sqlite
 
 GRACE_SECONDS = 0.5
 """Behind its deadline a process may say by itself that it was cut; then it is killed."""
@@ -76,6 +78,10 @@ def run(url: str, query: str, bounds: Bounds) -> Iterator[Query]:
 
     BadQuery, TooMuch, Deadline, Forbidden, Retry or Wait, at once or while rows are read.
     """
+    try:
+        (check_postgresql if sqlite_file(url) is None else check_sqlite)(query)
+    except Refused as e:
+        raise BadQuery(f"the query {e}") from e
     deadline = time.monotonic() + bounds.seconds
     # The process sees the same modules as we do, and no file that lies where we happen to be.
     process = subprocess.Popen(
@@ -146,7 +152,7 @@ def _error(family: str, text: str, bounds: Bounds) -> SummaryDBError:
             return TooMuch(f"the query needs more memory than it may take, {bounds.memory:,} bytes{more}: ask for less")
         case "deadline":
             return Deadline(
-                f"the query passed its deadline of {bounds.seconds:g} s; ask for less, or raise {bounds.flag}"
+                f"the query passed its deadline of {bounds.seconds:.3g} s; ask for less, or raise {bounds.flag}"
             )
         case "busy":
             return Retry(f"another writer holds the database ({text}); the call may be repeated")

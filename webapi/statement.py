@@ -69,7 +69,7 @@ def _check_size(query: str) -> None:
 
 
 def _check_lead(word: str) -> None:
-    if word.upper() not in {"SELECT", "WITH"}:
+    if word.lower() not in {"select", "with"}:  # upper() takes a long s for an S, which no database does
         raise Refused("is not one SELECT or WITH: here one can only read")
 
 
@@ -192,9 +192,9 @@ SYNTAX = _words(
     """
     all and any array as between bit by case cast char character coalesce cross cube dec decimal distinct else except
     exists extract fetch filter first float from full greatest group grouping having ilike in inner intersect interval
-    is isnull join last lateral least left like limit natural next not notnull nullif numeric offset on only or order
-    outer over overlay partition position right rollup row select sets similar some substring symmetric then time
-    timestamp to trim union using values varchar varying when where with within zone
+    is isnull join last lateral least left like limit materialized natural next not notnull nullif numeric offset on
+    only or order outer over overlay partition position right rollup row select sets similar some substring symmetric
+    then time timestamp to trim union using values varchar varying when where with within zone
     """
 )
 """Words before a parenthesis that call nothing, or what the grammar itself computes."""
