@@ -23,8 +23,10 @@ from webapi import compare, formats, queries, respond, runs, v1
 from webapi.curves import points as points_of
 from webapi.formats import Column, Kind, Rows
 from webapi.parameters import Values
-from webapi.v1 import MAX_LIMIT, STREAM_POINTS, Reads, Route, Site
+from webapi.v1 import STREAM_POINTS, Reads, Route, Site
 
+PAGE = v1.MAX_LIMIT
+"""Rows that are read at once."""
 MAX_KEYS = 1_000
 """Keys of lineages or hyperparameters that get columns of their own; of more of them none does."""
 
@@ -82,12 +84,12 @@ def _all(site: Site, reads: Reads, table: Table, values: Values, form: str) -> I
     with reads.open() as conn:
         encode = _Encoding(table, conn, values, form)
         yield encode.begin()
-        chunk, following, _ = encode.page(site, conn, values.replaced(limit=MAX_LIMIT))
+        chunk, following, _ = encode.page(site, conn, values.replaced(limit=PAGE))
     yield chunk
     quiet = replace(site, ask=None)  # the indexer knows now who is looked at
     while following is not None:
         with reads.open() as conn:
-            chunk, following, _ = encode.page(quiet, conn, values.replaced(limit=MAX_LIMIT, after=following))
+            chunk, following, _ = encode.page(quiet, conn, values.replaced(limit=PAGE, after=following))
         yield chunk
     yield encode.end({})
 
@@ -169,7 +171,7 @@ def _series(site: Site, reads: Reads, values: Values, form: str) -> tuple[str | 
     encoder = formats.encoder(form, columns, values.word("shape"))
     one = form == "json" or "limit" in values.given
     with reads.open() as conn:
-        rows, following = v1.series_page(site, conn, values if one else values.replaced(limit=MAX_LIMIT))
+        rows, following = v1.series_page(site, conn, values if one else values.replaced(limit=PAGE))
     last = following if one else None
 
     def chunks() -> Iterator[bytes]:
@@ -181,9 +183,7 @@ def _series(site: Site, reads: Reads, values: Values, form: str) -> tuple[str | 
             if one or after is None:
                 break
             with reads.open() as conn:
-                page, after = v1.series_page(
-                    replace(site, ask=None), conn, values.replaced(limit=MAX_LIMIT, after=after)
-                )
+                page, after = v1.series_page(replace(site, ask=None), conn, values.replaced(limit=PAGE, after=after))
         yield encoder.end({"next": last})
 
     return last, chunks()

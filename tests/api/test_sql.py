@@ -26,7 +26,7 @@ from tests.support.postgres import OWNER, READER, as_role
 from webapi import query, sql
 from webapi.app import create_app
 
-FAST = {"sql_seconds": 1.0, "sql_memory": 64 * 2**20, "sql_bytes": 2**20}
+FAST: dict[str, Any] = {"sql_seconds": 1.0, "sql_memory": 64 * 2**20, "sql_bytes": 2**20}
 
 
 def asking(api: Api, **settings: Any) -> Api:

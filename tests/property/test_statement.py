@@ -25,7 +25,7 @@ def trap(postgres: PostgresServer) -> Iterator[psycopg.Connection]:
     url = postgres.create()
     with psycopg.connect(url, autocommit=True) as conn:
         raising = f"BEGIN RAISE EXCEPTION 'trapped' USING ERRCODE = '{TRAPPED}'; END"
-        conn.execute(f"CREATE FUNCTION trap() RETURNS int LANGUAGE plpgsql AS $x$ {raising} $x$")  # type: ignore[arg-type]
+        conn.execute(f"CREATE FUNCTION trap() RETURNS int LANGUAGE plpgsql AS $x$ {raising} $x$")
         yield conn
     postgres.drop(url)
 
