@@ -154,7 +154,7 @@ def rows_of_sqlite(raw: sqlite3.Connection, query: str, columns: Callable[[Seque
         if code == sqlite3.SQLITE_AUTH:
             raise Refused(f"does what may not be done here ({e})") from e
         if code == sqlite3.SQLITE_TOOBIG:
-            raise TooMuch from e
+            raise TooMuch("a value is too long") from e
         if not code:  # the driver's own: several statements, parameters
             raise Refused(f"cannot be run ({e})") from e
         raise
@@ -344,8 +344,8 @@ def main() -> None:
     _bound_ourselves(request["memory"])
     try:
         _answer(request, send)
-    except (MemoryError, TooMuch):
-        send(("error", "memory", ""))
+    except (MemoryError, TooMuch) as e:
+        send(("error", "memory", str(e)))
     except Refused as e:
         send(("error", "refused", str(e)))
     except Broken as e:
