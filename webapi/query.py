@@ -16,12 +16,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from indexer.db.dialect import sqlite_file
 from indexer.errors import Deadline, Refuse, Report, Retry, SummaryDBError, Wait
 from webapi import formats
-from webapi.sqlchild import HEAD_BYTES
+from webapi.sqlchild import HEAD_BYTES, OUT_OF_MEMORY
 from webapi.statement import Refused, check_postgresql, check_sqlite
 
 GRACE_SECONDS = 0.5
@@ -114,7 +114,7 @@ def run(url: str, query: str, bounds: Bounds) -> Iterator[Query]:
         with suppress(OSError):  # it ended: reading will tell
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
-        yield Query(_frames(process.stdout, bounds, late))
+        yield Query(_frames(process, process.stdout, bounds, late))
     finally:
         timer.cancel()
         process.kill()
@@ -125,7 +125,9 @@ def run(url: str, query: str, bounds: Bounds) -> Iterator[Query]:
         process.wait()
 
 
-def _frames(out: BinaryIO | Any, bounds: Bounds, late: threading.Event) -> Iterator[tuple[Any, ...]]:
+def _frames(
+    process: subprocess.Popen[bytes], out: IO[bytes], bounds: Bounds, late: threading.Event
+) -> Iterator[tuple[Any, ...]]:
     """Yield what the process says, until its end."""
     while True:
         head = out.read(HEAD_BYTES)
@@ -134,7 +136,10 @@ def _frames(out: BinaryIO | Any, bounds: Bounds, late: threading.Event) -> Itera
             raise TooMuch(f"a row of the answer has more than {bounds.value_bytes:,} bytes: ask for less of it")
         body = out.read(size) if len(head) == HEAD_BYTES else b""
         if len(head) < HEAD_BYTES or len(body) < size:
-            raise _error("deadline" if late.is_set() else "memory", "", bounds)
+            code = process.wait()
+            if not late.is_set() and 0 <= code != OUT_OF_MEMORY:
+                raise RuntimeError(f"the process of a query ended with exit code {code}")
+            raise _error("deadline" if late.is_set() else "memory", "", bounds)  # or the system ended it
         message = marshal.loads(body)  # noqa: S302  # of a process of our own
         if message[0] == "error":
             raise _error(message[1], message[2], bounds)

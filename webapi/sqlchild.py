@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 FRAME_BYTES = 64 * 1024
 """A frame ends behind the row that fills it."""
 HEAD_BYTES = 4  # the length of a frame
+OUT_OF_MEMORY = 9
+"""Exit code."""
 SERVER_SAMPLE_SECONDS = 0.02
 
 _PROGRESS_STEPS = 1_000  # of SQLite's machine between two looks at the clock
@@ -344,7 +346,9 @@ def main() -> None:
     _bound_ourselves(request["memory"])
     try:
         _answer(request, send)
-    except (MemoryError, TooMuch) as e:
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)  # there may be none to say so
+    except TooMuch as e:
         send(("error", "memory", str(e)))
     except Refused as e:
         send(("error", "refused", str(e)))

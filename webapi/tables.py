@@ -75,7 +75,7 @@ def _limited(
 ) -> tuple[str | None, Iterator[bytes]]:
     """Return a page, and the cursor of the next."""
     encode = _Encoding(table, conn, values, form)
-    chunk, following, _ = encode.page(site, conn, values)
+    chunk, following = encode.page(site, conn, values)
     return following, iter((encode.begin(), chunk, encode.end({"next": following})))
 
 
@@ -84,12 +84,12 @@ def _all(site: Site, reads: Reads, table: Table, values: Values, form: str) -> I
     with reads.open() as conn:
         encode = _Encoding(table, conn, values, form)
         yield encode.begin()
-        chunk, following, _ = encode.page(site, conn, values.replaced(limit=PAGE))
+        chunk, following = encode.page(site, conn, values.replaced(limit=PAGE))
     yield chunk
     quiet = replace(site, ask=None)  # the indexer knows now who is looked at
     while following is not None:
         with reads.open() as conn:
-            chunk, following, _ = encode.page(quiet, conn, values.replaced(limit=PAGE, after=following))
+            chunk, following = encode.page(quiet, conn, values.replaced(limit=PAGE, after=following))
         yield chunk
     yield encode.end({})
 
@@ -105,13 +105,23 @@ class _Encoding:
         self.begin = self._encoder.begin
         self.end = self._encoder.end
 
-    def page(self, site: Site, conn: Connection, values: Values) -> tuple[bytes, str | None, int]:
-        """Return a page, the cursor of the next, and how many rows it has."""
+    def page(self, site: Site, conn: Connection, values: Values) -> tuple[bytes, str | None]:
+        """Return a page, and the cursor of the next."""
         if self._lines:
             items, following = self._table.items(site, conn, values)
-            return b"".join(respond.encode(item) + b"\n" for item in items), following, len(items)
+            return b"".join(map(_line, items)), following
         rows, following = self._table.rows(site, conn, values, self._columns)
-        return self._encoder.rows(rows), following, len(rows)
+        return self._encoder.rows(rows), following
+
+
+def _line(item: Mapping[str, Any]) -> bytes:
+    encode = respond.encode_finite if all(map(_plain, item.values())) else respond.encode
+    return encode(item) + b"\n"
+
+
+def _plain(value: object) -> bool:
+    """Tell whether a value is nothing that the fast way to JSON has no word for."""
+    return math.isfinite(value) if isinstance(value, float) else not isinstance(value, (dict, list))
 
 
 # Points ---------------------------------------------------------------------------------------------------------------

@@ -508,3 +508,10 @@ def test_values_that_python_has_no_word_for(api: Api, backend: Backend) -> None:
     }
     for q, expected in queries[backend]:
         assert expected == ask(api, q)["rows"][0][0], q
+
+
+def test_a_process_that_is_no_process_is_a_defect(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation that is broken is not taken for a query that asks for too much."""
+    monkeypatch.setattr(query, "_CODE", "raise SystemExit(1)  # {path}")
+    with pytest.raises(RuntimeError, match="exit code 1"), query.run(api.config.url, "SELECT 1", query.Bounds(5, 1, 0)):
+        pass
