@@ -73,6 +73,7 @@ ROUTE = Route(
     ),
     "ComparePage",
     (404,),
+    of_jobs=True,
 )
 
 

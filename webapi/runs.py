@@ -134,6 +134,7 @@ LINEAGE_ROUTE = Route(
     (JOB, where(LINEAGE_KEYS), sort_by(LINEAGE_KEYS), shape("records"), LIMIT, AFTER),
     "LineagePage",
     (404,),
+    of_jobs=True,
 )
 HPARAMS_ROUTE = Route(
     "/hparams",

@@ -20,6 +20,7 @@ from indexer import text as names
 from indexer.plugins import lineage
 from indexer.types import DataClass
 from webapi import compare, formats, queries, respond, runs, v1
+from webapi.address import root
 from webapi.curves import points as points_of
 from webapi.formats import Column, Kind, Rows
 from webapi.parameters import Values
@@ -66,7 +67,7 @@ def answer(site: Site, conn: Connection, route: Route, values: Values, form: str
     if following is not None and form != "json":
         pairs = [(name, value) for name, value in parse_qsl(query_string, errors="surrogateescape") if name != "after"]
         query = urlencode([*pairs, ("after", following)], errors="surrogateescape")
-        made.headers["Link"] = f'<{v1.BASE}{route.path}.{form}?{query}>; rel="next"'
+        made.headers["Link"] = f'<{root()}{v1.BASE}{route.path}.{form}?{query}>; rel="next"'
     return made
 
 
@@ -267,11 +268,16 @@ def _compare_rows(site: Site, conn: Connection, values: Values, columns: Sequenc
     return [[item[column.name] for column in columns] for item in items], following
 
 
-def _keys(conn: Connection, table: str) -> dict[str, Kind] | None:
-    """Return the names in a table of runs with what they hold, None where they are too many for columns."""
+def _keys(conn: Connection, table: str, values: Values) -> dict[str, Kind] | None:
+    """Return the names in a table of runs with what they hold, None where they are too many for columns.
+
+    Of the jobs that are named, or of all.
+    """
+    named = queries.jobs_of(conn, queries.SeriesWanted(1, values.texts("job")))
+    among = "" if named is None else f" AND job_id IN ({', '.join(str(ref.id) for ref in named)})"
     query = text(
         f"SELECT name, count(*), sum(CASE WHEN kind IN ('number', 'null') THEN 1 ELSE 0 END) FROM {table}"  # noqa: S608
-        " WHERE name <> '' GROUP BY name ORDER BY name LIMIT :most"
+        f" WHERE name <> ''{among} GROUP BY name ORDER BY name LIMIT :most"
     )
     found = conn.execute(query, {"most": MAX_KEYS + 1}).all()
     if len(found) > MAX_KEYS:
@@ -290,8 +296,8 @@ def _run_columns(fixed: Sequence[Column], table: str, whole: str) -> Callable[[C
     """Return what gives the columns of runs. whole: the object of all keys, where these are too many for columns."""
     taken = {whole, *(column.name for column in fixed)}
 
-    def columns(conn: Connection, _values: Values) -> list[Column]:
-        keys = _keys(conn, table)
+    def columns(conn: Connection, values: Values) -> list[Column]:
+        keys = _keys(conn, table, values)
         if keys is None:
             return [*fixed, Column(whole, Kind.TEXT)]
         return [*fixed, *(KeyColumn(f"hparam/{key}" if key in taken else key, kind, key) for key, kind in keys.items())]
