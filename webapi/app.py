@@ -22,6 +22,8 @@ from indexer.payload import Kind
 from indexer.version import __version__
 from webapi import explain, graphs, kinds, queries, respond, runs, v1
 from webapi.errors import Malformed, Unknown
+from webapi.mindinsight import answers as mindinsight
+from webapi.mindinsight import routes as mindinsight_routes
 from webapi.parameters import Parameter, Values, parse
 from webapi.v1 import Ask, Route, Site
 
@@ -49,6 +51,7 @@ def create_app(config: Config, engine: Engine, *, ask: Ask | None = None) -> Fla
     site = Site(config, engine, __version__, ask)
     _guard(app, config.host)
     _mount_api(app, site)
+    mindinsight_routes.mount(app, site)
     _mount_pages(app, site)
     return app
 
@@ -69,11 +72,13 @@ def _guard(app: Flask, host: str) -> None:
 
     @app.errorhandler(Exception)
     def problem(error: Exception) -> Response:
+        if mindinsight_routes.owns(request.path):
+            return mindinsight.failed(error, request.path)
         return _problem(error)
 
     @app.after_request
     def finish(response: Response) -> Response:
-        response.headers.update(HEADERS)
+        response.headers.update(mindinsight.HEADERS if mindinsight_routes.owns(request.path) else HEADERS)
         return respond.compress(response, request)
 
 

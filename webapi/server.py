@@ -18,8 +18,8 @@ GRACE_SECONDS = 1.0
 POLL_SECONDS = 0.1
 IDLE_SECONDS = 60
 MAX_HEADER_BYTES = 256 * 1024
-MAX_BODY_BYTES = 64 * 1024
-"""Nothing here takes a body."""
+MAX_BODY_BYTES = 8 * 2**20
+"""Only MindInsight's routes take a body: a search among thousands of jobs names them all."""
 CONNECTIONS = 1_000
 
 
