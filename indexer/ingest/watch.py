@@ -448,6 +448,7 @@ class Indexer:
 
     def _see(self, job: Job, found: FoundJob) -> dict[str, Any] | None:
         """Note in memory what is on disk; return the columns of the job's row that follow from it."""
+        as_before = found.shards.keys() == {name for name, shard in job.shards.items() if shard.on_disk is not None}
         for shard in job.shards.values():
             there = found.shards.get(shard.name)
             shard.on_disk = None if there is None else there.stat
@@ -461,8 +462,9 @@ class Indexer:
             job.missing_since = None
             beside = job.listed.beside if found.beside is None else found.beside
             job.listed, job.newest, job.newest_explain = listed(found, beside)
-            row = _job_row(found.shards.values(), job.listed)
-            job.update_time, job.create_time = row["update_time"], row["create_time"]
+            if not as_before or not found.shards:  # else loading the files says when they were modified
+                row = _job_row(found.shards.values(), job.listed)
+                job.update_time, job.create_time = row["update_time"], row["create_time"]
         elif job.missing_since is None:
             job.missing_since = self.clock.now()
         if job.dirty:
