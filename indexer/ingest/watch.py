@@ -537,8 +537,7 @@ class Indexer:
             job.cache_status, job.point_count = CacheStatus(row.cache_status), row.point_count
             job.start_time, job.revision, job.missing_since = row.start_time, row.revision, row.missing_since
             job.last_error, job.update_time, job.create_time = row.last_error, row.update_time, row.create_time
-            known: dict[str, Any] = {name: getattr(row, name) for name in Listed._fields}
-            job.listed = Listed(**{n: show(value) if isinstance(value, str) else value for n, value in known.items()})
+            job.listed = Listed(*(_shown(getattr(row, name)) for name in Listed._fields))
 
     def _recall_shards(self, rows: Sequence[Any]) -> None:
         for row in rows:
@@ -785,6 +784,11 @@ def _new_job_row(found: FoundJob) -> dict[str, Any]:
     as_listed, _, _ = listed(found, found.beside or Beside())
     status = CacheStatus.NOT_IN_CACHE if found.shards else CacheStatus.CACHED
     return {**_job_row(found.shards.values(), as_listed), **_stored(as_listed), "cache_status": status.value}
+
+
+def _shown(value: Any) -> Any:
+    """Return a column of `jobs` as `_stored` was given it."""
+    return show(value) if isinstance(value, str) else value
 
 
 def _stored(as_listed: Listed) -> dict[str, Any]:
