@@ -65,9 +65,10 @@ def _guard(app: Flask, host: str) -> None:
     def check_host() -> Response | None:
         named = request.environ.get("HTTP_HOST")
         if loopback and named is not None and not is_loopback(re.sub(r":[0-9]*\Z", "", named)):
-            return respond.problem(
-                403, "this server answers on loopback only: call it localhost, 127.0.0.1 or [::1]"
-            )  # another site's name that points here: DNS rebinding
+            why = "this server answers on loopback only: call it localhost, 127.0.0.1 or [::1]"
+            if mindinsight_routes.owns(request.path):
+                return mindinsight.refused(why)
+            return respond.problem(403, why)  # another site's name that points here: DNS rebinding
         return None
 
     @app.errorhandler(Exception)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
 from werkzeug.exceptions import HTTPException
@@ -30,6 +31,7 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Pragma": "no-cache",
 }
+ITEMS_AT_ONCE = 200
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE"})
 """Others are refused, whatever the path."""
 
@@ -41,7 +43,14 @@ class Content(NamedTuple):
     content_type: str
 
 
-Answer = Mapping[str, Any] | Content
+class Long(NamedTuple):
+    """An answer that is sent as it is made: one field that is a list."""
+
+    field: str
+    items: Iterator[Mapping[str, Any]]  # all floats in them are finite
+
+
+Answer = Mapping[str, Any] | Content | Long
 """What a view returns."""
 
 
@@ -49,11 +58,22 @@ def response(answer: Answer, status: int = 200) -> Response:
     """Return an answer as it is sent."""
     if isinstance(answer, Content):
         return Response(answer.data, status, content_type=answer.content_type)
+    if isinstance(answer, Long):
+        return Response(_chunks(answer), status, content_type=respond.JSON)
     try:
         text = json.dumps(answer, allow_nan=False)
     except ValueError:
         text = json.dumps(finite(answer), allow_nan=False)
     return Response(text + "\n", status, content_type=respond.JSON)
+
+
+def _chunks(answer: Long) -> Iterator[bytes]:
+    yield f"{{{json.dumps(answer.field)}: [".encode()
+    between = b""
+    while several := list(islice(answer.items, ITEMS_AT_ONCE)):
+        yield between + json.dumps(several, allow_nan=False)[1:-1].encode()
+        between = b", "
+    yield b"]}\n"
 
 
 def failed(error: Exception, path: str) -> Response:
@@ -76,6 +96,12 @@ def failed(error: Exception, path: str) -> Response:
         case _:
             log.get().error("failed", path=path, exc_info=error)
             failure = errors.system()
+    return response(failure.body, failure.status)
+
+
+def refused(why: str) -> Response:
+    """Return what those get who may not ask at all."""
+    failure = errors.forbidden(why, 403)
     return response(failure.body, failure.status)
 
 

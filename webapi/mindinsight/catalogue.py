@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from sqlalchemy import Connection, bindparam, text
 
@@ -139,12 +140,19 @@ def directory(conn: Connection, of: Root, train_id: str) -> JobRow | None:
 
 
 def _known(conn: Connection, of: Root, train_ids: Iterable[str]) -> dict[str, JobRow]:
-    keys = {names.key(names.store(i)): i for i in train_ids if i.startswith("./") and i.count("/") == 1}
-    if not keys:
+    """Return jobs by id as given: as it is, or quoted once more."""
+    spelled = {given: dict.fromkeys((given, unquote(given))) for given in train_ids}
+    wanted = {i for several in spelled.values() for i in several if i.startswith("./") and i.count("/") == 1}
+    if not wanted:
         return {}
     query = text(f"SELECT {_JOB} FROM jobs j WHERE j.root_id = :root AND j.train_key IN :keys")
-    rows = conn.execute(query.bindparams(bindparam("keys", expanding=True)), {"root": of.id, "keys": list(keys)})
-    return {row.train_id: row for row in _with_files(conn, rows)}
+    rows = conn.execute(
+        query.bindparams(bindparam("keys", expanding=True)),
+        {"root": of.id, "keys": [names.key(names.store(i)) for i in wanted]},
+    )
+    found = {row.train_id: row for row in _with_files(conn, rows)}
+    matches = {given: next((found[i] for i in several if i in found), None) for given, several in spelled.items()}
+    return {given: row for given, row in matches.items() if row is not None}
 
 
 def bytewise(conn: Connection) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam, text
 from indexer import graphs as graph_kinds
 from webapi import blobs
 from webapi.mindinsight import catalogue, errors, tree
+from webapi.mindinsight.answers import Long
 from webapi.mindinsight.catalogue import GRAPH, TagRow
 from webapi.mindinsight.context import Context
 from webapi.mindinsight.kept import Graph, Trees
@@ -23,8 +24,6 @@ MODES = {"normal": GRAPH, "optimize": OPTIMIZED}
 SUFFIX = " (optimized)"
 FIRST = "ms_output_optimize.pb"
 """Comes before all others."""
-SMALL_NODES = 64
-"""A graph of more nodes is taken to have some left when it is optimised."""
 _EMBEDDED = re.compile(r"summary\.(\d+)")
 _CONTENTS = frozenset({graph_kinds.MINDSPORE_GRAPH, graph_kinds.MINDSPORE_MODEL})
 
@@ -48,10 +47,8 @@ def _of_job(trees: Trees, conn: Connection, found: Sequence[Graph]) -> Mapping[s
     newest = max(embedded, key=_load_order, default=None)
     current = [graph for graph in found if graph is newest or graph not in embedded]
     return {
-        GRAPH: _by_tag({graph.tag.name: graph for graph in current if _drawn(trees, conn, graph, optimize=False)}, ""),
-        OPTIMIZED: _by_tag(
-            {graph.tag.name: graph for graph in found if _drawn(trees, conn, graph, optimize=True)}, SUFFIX
-        ),
+        GRAPH: _by_tag({one.tag.name: one for one in current if trees.draws(conn, one, optimize=False)}, ""),
+        OPTIMIZED: _by_tag({one.tag.name: one for one in found if trees.draws(conn, one, optimize=True)}, SUFFIX),
     }
 
 
@@ -66,11 +63,6 @@ def _load_order(graph: Graph) -> tuple[int, tuple[int, ...]]:
     match = _EMBEDDED.search(graph.tag.name)
     timestamp = int(match.group(1)) if match else 0
     return timestamp, (*(-ord(character) for character in graph.tag.name), 1)
-
-
-def _drawn(trees: Trees, conn: Connection, graph: Graph, *, optimize: bool) -> bool:
-    """Tell whether there is anything to draw."""
-    return graph.nodes > SMALL_NODES or trees.get(conn, graph, optimize=optimize).published
 
 
 def _graphs(conn: Connection, tags: Sequence[TagRow]) -> list[Graph]:
@@ -153,10 +145,10 @@ def _scopes(name: str) -> Iterable[str]:
     return (name[: match.start()] for match in re.finditer("/", name))
 
 
-def every_node(context: Context, conn: Connection, query: Query) -> Mapping[str, Any]:
+def every_node(context: Context, conn: Connection, query: Query) -> Long:
     """Show all operators below a scope."""
     graph = _named(context, conn, query)
-    return {"all_nodes_detail": [tree.render(graph, node) for node in graph.leaves(_scope(graph, query))]}
+    return Long("all_nodes_detail", (tree.render(graph, node) for node in graph.leaves(_scope(graph, query))))
 
 
 def _level(graph: Tree, scope: str) -> list[dict[str, Any]]:

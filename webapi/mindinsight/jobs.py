@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -80,7 +80,7 @@ def train_job_caches(context: Context, conn: Connection, data: bytes, content_ty
         if not isinstance(train_id, str):
             raise errors.wrong_type("train_id", "<class 'str'>")
     known = catalogue.train_jobs(conn, catalogue.root(conn), train_ids)
-    _load(context.site, known.values())
+    _load(context.site, list(known.values()))
     return {
         "cache_result": [
             {"train_id": train_id, "cache_status": known[train_id].status}
@@ -90,11 +90,14 @@ def train_job_caches(context: Context, conn: Connection, data: bytes, content_ty
     }
 
 
-def _load(site: Site, rows: Iterable[JobRow]) -> None:
-    """Ask the indexer, where there is one to ask, to load jobs before others."""
-    ids = [row.id for row in rows if row.status is not CacheStatus.CACHED]
-    if site.ask is not None and ids:
-        site.ask({"ask": "load", "jobs": ids})
+def _load(site: Site, rows: Sequence[JobRow]) -> None:
+    """Tell the indexer, where there is one, that people look at jobs, and ask it to load them before others."""
+    if site.ask is None:
+        return
+    waiting = [row.id for row in rows if row.status is not CacheStatus.CACHED]
+    for wish, ids in (("load", waiting), ("access", [row.id for row in rows])):
+        if ids:
+            site.ask({"ask": wish, "jobs": ids})
 
 
 # Rendering ------------------------------------------------------------------------------------------------------------

@@ -20,9 +20,13 @@ from webapi.mindinsight import tree
 from webapi.mindinsight.catalogue import TagRow
 from webapi.mindinsight.tree import Tree
 
-KEPT_NODES = 400_000
+KEPT_NODES = 250_000
 """Of graphs that are kept, altogether."""
 KEPT_GRAPHS = 64
+KEPT_ANSWERS = 100_000
+"""Graphs of which it is known whether there is anything to draw."""
+SMALL_NODES = 64
+"""A graph of more nodes has some left, also when it is optimised."""
 
 
 class Graph(NamedTuple):
@@ -49,6 +53,7 @@ class Trees:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[bytes, bool], _Kept] = OrderedDict()
+        self._drawn: dict[tuple[bytes, bool], bool] = {}
 
     def get(self, conn: Connection, graph: Graph, *, optimize: bool) -> Tree:
         """Return a graph as it is drawn; it is read where it is not kept."""
@@ -61,6 +66,19 @@ class Trees:
                 kept.tree = _built(conn, graph, optimize=optimize)
                 self._forget(key)
             return kept.tree
+
+    def draws(self, conn: Connection, graph: Graph, *, optimize: bool) -> bool:
+        """Tell whether there is anything to draw. Of a large graph there is; another is read, once."""
+        if graph.nodes > SMALL_NODES:
+            return True
+        key = (graph.digest, optimize)
+        drawn = self._drawn.get(key)
+        if drawn is None:
+            drawn = _built(conn, graph, optimize=optimize).published
+            if len(self._drawn) >= KEPT_ANSWERS:
+                self._drawn.clear()
+            self._drawn[key] = drawn
+        return drawn
 
     def _forget(self, newest: tuple[bytes, bool]) -> None:
         with self._lock:

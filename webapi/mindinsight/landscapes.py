@@ -65,7 +65,7 @@ def landscapes(context: Context, conn: Connection, query: Query) -> Mapping[str,
         if row is None:
             shown.append({"error_code": f"{errors.LANDSCAPE_NOT_FOUND:08X}", "train_id": train_id})
         else:
-            shown.append(_item(context, conn, job, row))
+            shown.append({"train_id": train_id, **_item(context, conn, job, row)})
     return {"landscapes": shown}
 
 
@@ -87,7 +87,7 @@ def _item(context: Context, conn: Connection, job: JobRow, row: blobs.BlobRow) -
     drawn = landscape.render(replace(row.stored, data=content(conn, row)), {})
     facts = row.stored.facts
     surface, path, end = (drawn[name] or {} for name in ("landscape", "path", "convergence_point"))
-    shown: dict[str, Any] = {"train_id": job.train_id, "points": _points(surface)}
+    shown: dict[str, Any] = {"points": _points(surface)}
     if facts["intervals"]:
         shown["path"] = {**_points(path), "intervals": facts["intervals"]}
     shown["metadata"] = {

@@ -9,12 +9,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from webapi.curves import Curve, curve
-from webapi.mindinsight import catalogue, current, errors
+from webapi.mindinsight import catalogue, current, errors, jobs
 from webapi.mindinsight.answers import number
 from webapi.mindinsight.catalogue import TagRow
 from webapi.mindinsight.context import Context
 from webapi.mindinsight.parameters import Query
-from webapi.v1 import Site
 
 MOST_POINTS = 10_000
 """Of a tag: ten times what MindInsight keeps; more are thinned by shape."""
@@ -25,25 +24,23 @@ def metadata(context: Context, conn: Connection, query: Query) -> Mapping[str, A
     train_id, tag = query.required("train_id"), query.required("tag")
     job = catalogue.loaded_job(conn, catalogue.root(conn), train_id)
     row = catalogue.named(conn, [job.id], [tag]).get((job.id, tag))
-    if row is None:
+    if row is None or row.shown_by != "scalar":
+        if any(tag in tags for tags in jobs.plugins_of(context, conn, [job])[job.id].values()):
+            raise errors.wrong_type("scalar_value", "number")  # as there, of whatever other plugin
         raise errors.no_scalar()
-    if row.shown_by != "scalar":
-        raise errors.wrong_type("scalar_value", "number")
-    _tell(context.site, job.id)
     return {"metadatas": values(_read(conn, row))}
 
 
-def scalars(context: Context, conn: Connection, query: Query) -> Mapping[str, Any]:
+def scalars(_context: Context, conn: Connection, query: Query) -> Mapping[str, Any]:
     """Show curves of several jobs and tags; what there is not is left out."""
     train_ids, tags = query.every("train_id"), query.every("tag")
-    jobs = catalogue.train_jobs(conn, catalogue.root(conn), train_ids)
-    jobs = {train_id: job for train_id, job in jobs.items() if job.loaded}
-    rows = catalogue.named(conn, [job.id for job in jobs.values()], tags)
-    _tell(context.site, *(job.id for job in jobs.values()))
+    known = catalogue.train_jobs(conn, catalogue.root(conn), train_ids)
+    loaded = {train_id: job.id for train_id, job in known.items() if job.loaded}
+    rows = catalogue.named(conn, list(loaded.values()), tags)
     shown = []
     for train_id in train_ids:
         for tag in tags:
-            row = rows.get((jobs[train_id].id, tag)) if train_id in jobs else None
+            row = rows.get((loaded[train_id], tag)) if train_id in loaded else None
             if row is not None and row.shown_by == "scalar":
                 shown.append({"train_id": train_id, "tag": tag, "values": values(_read(conn, row))})
     return {"scalars": shown}
@@ -64,9 +61,3 @@ def values(found: Curve) -> list[dict[str, Any]]:
         }
         for time, step, value in zip(found.wall_time, found.step, found.value, strict=True)
     ]
-
-
-def _tell(site: Site, *jobs: int) -> None:
-    """Say that people look at these jobs."""
-    if site.ask is not None and jobs:
-        site.ask({"ask": "access", "jobs": list(jobs)})
