@@ -37,6 +37,7 @@ class Client:
     """The application over a database, and what it asked of the indexer."""
 
     app: Flask
+    reader: Engine
     asked: list[dict[str, object]] = field(default_factory=list)
 
     @classmethod
@@ -44,7 +45,7 @@ class Client:
         """Return a client of the database at `url`."""
         asked: list[dict[str, object]] = []
         config = Config(url=url, query_seconds=30.0)
-        return cls(create_app(config, reader, ask=asked.append if asks else None), asked)
+        return cls(create_app(config, reader, ask=asked.append if asks else None), reader, asked)
 
     def send(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any, bytes]:
         """Send a request as clients do; return status, headers and body."""
@@ -55,7 +56,7 @@ class Client:
         assert 1 == len(answer.headers.getlist("Content-Type"))
         return answer.status_code, answer.headers, answer.data
 
-    def get(self, path: str, *, status: int = 200, **query: Any) -> Any:
+    def get(self, path: str, /, *, status: int = 200, **query: Any) -> Any:
         """Ask below the prefix; return the JSON. Lists are repeated parameters."""
         asked = f"?{urlencode(query, doseq=True)}" if query else ""
         found, _, answer = self.send("GET", f"{PREFIX}{path}{asked}")
@@ -68,7 +69,7 @@ class Client:
         assert status == found, (path, body, answer[:500])
         return json.loads(answer, parse_constant=refuse_constant)
 
-    def error(self, path: str, *, status: int = 400, **query: Any) -> str:
+    def error(self, path: str, /, *, status: int = 400, **query: Any) -> str:
         """Ask for what cannot be answered; return the error's code."""
         answer = self.get(path, status=status, **query)
         assert list(answer) == ["error_code", "error_msg"]
