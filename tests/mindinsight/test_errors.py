@@ -187,7 +187,9 @@ def test_other_methods_are_refused_everywhere(recorded: Client, method: str, pat
     assert method == "HEAD" or json.loads(body)["error_code"] == "50545002"
 
 
-@pytest.mark.parametrize("path", ["", "/", "/none", "/datavisual/train-jobs/", "//datavisual/train-jobs", "/ui-config/"])
+@pytest.mark.parametrize(
+    "path", ["", "/", "/none", "/datavisual/train-jobs/", "//datavisual/train-jobs", "/ui-config/"]
+)
 def test_other_paths_are_unknown_in_its_own_words(recorded: Client, path: str) -> None:
     """Below the prefix an unknown path has MindInsight's body; beside it ours."""
     status, _, body = recorded.send("GET", f"{PREFIX}{path}")
@@ -206,7 +208,9 @@ def test_the_page_below_mindinsight_finds_the_routes(recorded: Client) -> None:
     """The routes answer below /mindinsight, too, and pictures are then looked for there."""
     status, _, body = recorded.send("GET", f"/mindinsight{PREFIX}/ui-config")
     assert (200, {"enable_debugger": False}) == (status, json.loads(body))
-    _, _, body = recorded.send("POST", f"/mindinsight{PREFIX}/explainer/saliency", b'{"train_id": "./explain-saliency"}')
+    _, _, body = recorded.send(
+        "POST", f"/mindinsight{PREFIX}/explainer/saliency", b'{"train_id": "./explain-saliency"}'
+    )
     assert json.loads(body)["samples"][0]["image"].startswith(f"/mindinsight{PREFIX}/explainer/image?")
 
 
@@ -248,13 +252,19 @@ def test_no_query_string_is_a_defect(recorded: Client, path: str, query: list[tu
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | NASTY,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["train_id", "labels", "limit", "offset", "sorted_name", "sorted_type", "eq", "in", "gt", "loss"])
-        | st.sampled_from(["summary_dir", "metric/loss", "user_defined/x", "lineage_type", "train_ids", "drop_empty"])
-        | st.sampled_from(["prediction_types", "explainers", "tag", "remark"]),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["train_id", "labels", "limit", "offset", "sorted_name", "sorted_type", "eq", "in", "gt", "loss"]
+            )
+            | st.sampled_from(
+                ["summary_dir", "metric/loss", "user_defined/x", "lineage_type", "train_ids", "drop_empty"]
+            )
+            | st.sampled_from(["prediction_types", "explainers", "tag", "remark"]),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=10,
 )
@@ -279,7 +289,9 @@ def test_every_route_takes_every_spelling_of_an_id(recorded: Client) -> None:
         assert json.loads(body)["plugins"]["scalar"]
 
 
-@pytest.mark.parametrize(("name", "text"), list(itertools.product(("offset", "limit"), ("1", " 1 ", "+1", "0_1", "１"))))
+@pytest.mark.parametrize(
+    ("name", "text"), list(itertools.product(("offset", "limit"), ("1", " 1 ", "+1", "0_1", "１")))
+)
 def test_integers_are_what_python_takes_for_some(recorded: Client, name: str, text: str) -> None:
     """Blanks around, signs, underscores between digits and other scripts' digits are taken."""
     assert recorded.get("/datavisual/train-jobs", **{name: text})["train_jobs"]

@@ -179,7 +179,9 @@ def test_tensorboard_files_are_shown_too(client: Client, url: str, tmp_path: Pat
 def test_images_are_sent_as_they_are(client: Client, url: str, tmp_path: Path) -> None:
     """Sizes are those of the record; bytes are the writer's, of whatever kind; -1 is the last step."""
     pictures = [png(2, 3), b"GIF89a not really", b"no picture"]
-    records = [ms_image("i", step, data, 1.0, width=7, height=8) for step, data in zip((1, 3, 9), pictures, strict=True)]
+    records = [
+        ms_image("i", step, data, 1.0, width=7, height=8) for step, data in zip((1, 3, 9), pictures, strict=True)
+    ]
     index(url, make(tmp_path / "runs", {f"a/{FILE.format(1)}": ms_version(1.0) + b"".join(records)}))
     listed = client.get("/datavisual/image/metadata", train_id="./a", tag="i/image")["metadatas"]
     assert [(1, 7, 8), (3, 7, 8), (9, 7, 8)] == [(one["step"], one["width"], one["height"]) for one in listed]
@@ -194,7 +196,9 @@ def test_of_many_images_some_are_listed_and_all_can_be_had(client: Client, url: 
     """A hundred, evenly, with the first and the last; any other step is there all the same."""
     records = [ms_image("i", step, png(1, 1, step % 256), 1.0) for step in range(250)]
     index(url, make(tmp_path / "runs", {f"a/{FILE.format(1)}": ms_version(1.0) + b"".join(records)}))
-    steps = [one["step"] for one in client.get("/datavisual/image/metadata", train_id="./a", tag="i/image")["metadatas"]]
+    steps = [
+        one["step"] for one in client.get("/datavisual/image/metadata", train_id="./a", tag="i/image")["metadatas"]
+    ]
     assert 100 == len(steps)
     assert (0, 249) == (steps[0], steps[-1])
     gaps = [b - a for a, b in zip(steps[:-1], steps[1:], strict=True)]

@@ -92,11 +92,13 @@ def _customized(page: list[Found]) -> dict[str, Any]:
 
 def _kind(value: Any) -> str:
     """Return the name of a type; a text may stand for a float that is not finite."""
-    return "float" if value in {"NaN", "Infinity", "-Infinity"} and isinstance(value, str) else type(value).__name__
+    if isinstance(value, str) and value in {"NaN", "Infinity", "-Infinity"}:
+        return "float"
+    return type(value).__name__
 
 
 def _common(kinds: set[str]) -> str:
-    if len(kinds) == 1:
+    if len(kinds) == 1 and kinds != {"NoneType"}:
         return next(iter(kinds))
     return "float" if kinds == {"int", "float"} else "mixed"
 
