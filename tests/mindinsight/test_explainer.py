@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 from tests.mindinsight.conftest import Client, index
-from tests.support.explaining import benchmark, inference, metadata, record, sample, saliency
+from tests.support.explaining import benchmark, inference, metadata, record, saliency, sample
 from tests.support.following import make
 from tests.support.mindinsight import PREFIX
 from tests.support.records import bytes_field, float_field, ms_scalars, ms_version, varint_field

@@ -71,9 +71,8 @@ def test_a_job_is_dated_by_the_file_created_last(client: Client, url: str, tmp_p
         found["./b"][name] for name in ("create_time", "summary_files", "lineage_files")
     )
     assert "1970-01-01 00:00:01" == found["./c"]["create_time"]
-    assert ["./b"] == list(
-        job["train_id"] for job in client.get("/datavisual/train-jobs", limit=1, offset=2)["train_jobs"]
-    )
+    third = client.get("/datavisual/train-jobs", limit=1, offset=2)["train_jobs"]
+    assert ["./b"] == [job["train_id"] for job in third]
 
 
 def test_times_are_those_of_the_servers_zone(
@@ -244,7 +243,7 @@ def test_a_job_that_is_not_loaded_shows_nothing(engine: Engine, client: Client, 
     index(url, make(tmp_path / "runs", {f"a/{FILE.format(1)}": RUN, f"b/{FILE.format(1)}": RUN}))
     with transaction(engine) as conn:
         conn.execute(text("UPDATE jobs SET cache_status = 'NOT_IN_CACHE' WHERE train_id = './a'"))
-        ids = dict(conn.execute(text("SELECT train_id, id FROM jobs")).all())
+        ids = {row.train_id: row.id for row in conn.execute(text("SELECT train_id, id FROM jobs"))}
     assert not any(client.get("/datavisual/plugins", train_id="./a")["plugins"].values())
     found = listed(client)["./a"]
     assert ("NOT_IN_CACHE", True) == (found["cache_status"], found["is_integrity"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ def test_of_many_images_some_are_listed_and_all_can_be_had(client: Client, url: 
     ]
     assert 100 == len(steps)
     assert (0, 249) == (steps[0], steps[-1])
-    gaps = [b - a for a, b in zip(steps[:-1], steps[1:], strict=True)]
+    gaps = [b - a for a, b in pairwise(steps)]
     assert {2, 3} == set(gaps)
     missing = next(step for step in range(250) if step not in steps)
     path = f"/v1/mindinsight/datavisual/image/single-image?train_id=./a&tag=i/image&step={missing}"
@@ -292,7 +293,7 @@ def test_tensors_are_taken_apart_as_mindinsight_does(client: Client, url: str, t
 def test_large_slices_are_refused(client: Client, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than 100,000 elements are too many for an answer; a tensor of too many has no statistics either."""
     index(url, tensor_runs(tmp_path))
-    query = {"train_id": "./a", "tag": "wide/tensor", "detail": "data", "step": 1}
+    query: dict[str, Any] = {"train_id": "./a", "tag": "wide/tensor", "detail": "data", "step": 1}
     assert "50545013" == client.error("/datavisual/tensors", **query, dims="[:, :]")
     assert 100_000 == 400 * len(tensors(client, "wide", detail="data", step=1, dims="[:, :250]")[0]["data"][0])
     monkeypatch.setattr("webapi.mindinsight.tensors.MOST_ELEMENTS", 100)
