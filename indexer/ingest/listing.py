@@ -44,7 +44,8 @@ def listed(found: FoundJob, beside: Beside) -> tuple[Listed, str | None, str | N
     times, name = _times(train), None if train is None else train.name
     if beside.first is not None:
         modified, changed = beside.first
-        earlier = all(modified < s.stat.mtime_ns / 1e9 for s in found.shards.values() if s is not explain)
+        files = (shard for shard in found.shards.values() if shard.what.kind is not ShardKind.EXPLAIN)
+        earlier = all(modified < shard.stat.mtime_ns / 1e9 for shard in files)
         if times[0] is None or (earlier and changed >= times[0]):  # it is met first, and no file is newer
             times, name = (changed, modified), None
     row = Listed(

@@ -6,13 +6,15 @@ Revises: 0006
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0013"
 down_revision = "0006"
 
-COLUMNS: dict[str, type[sa.Double] | type[sa.Text]] = {
+COLUMNS: dict[str, Any] = {
     "listed_create_time": sa.Double,
     "listed_update_time": sa.Double,
     "explain_create_time": sa.Double,

@@ -11,9 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
+from werkzeug.exceptions import BadRequest
+from werkzeug.routing import RequestRedirect
 
+from indexer.errors import Deadline, Refuse, Retry, Wait
 from tests.mindinsight.conftest import Client
 from tests.support.mindinsight import PREFIX
+from webapi.mindinsight.answers import failed
 from webapi.mindinsight.routes import GET, WRITTEN
 
 SCALARS, HISTOGRAMS, IMAGES, TENSORS, GRAPH = "./scalars", "./histograms", "./images", "./tensors", "./graph"
@@ -228,6 +232,26 @@ NAMES = [
     *("train_id", "tag", "offset", "limit", "step", "dims", "detail", "name", "search", "mode", "path", "type"),
     *("plugin_name", "manual_update", "interval_id"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (Deadline("too long"), 504, "50540000"),
+        (Retry("busy"), 503, "50540000"),
+        (Wait("away"), 503, "50540000"),
+        (Refuse("old schema"), 503, "50540000"),
+        (RuntimeError("a defect"), 500, "50540000"),
+        (BadRequest(), 400, "50540000"),
+        (RequestRedirect("/elsewhere"), 404, "50545001"),
+    ],
+)
+def test_what_is_not_the_clients_fault_has_its_body_too(error: Exception, status: int, code: str) -> None:
+    """Deadlines, a database that is away, and defects: MindInsight's body under the status of the rest."""
+    answer = failed(error, "/v1/mindinsight/x")
+    assert (status, code) == (answer.status_code, json.loads(answer.get_data())["error_code"])
+
+
 WORDS = [
     *("./", "./..", "./../..", "../", "/", ".", "./scalars", "./tensors", "./graph", "./explain-hoc", "%2E%2F", "./\0"),
     *(".%252Fscalars", "\ud800", "9" * 400, "-" + "9" * 30, "1e9", "NaN", "[:, :]", "[0, 0]", "data", "stats", "./a/b"),

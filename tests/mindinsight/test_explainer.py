@@ -95,6 +95,15 @@ def test_inferences_are_paired_as_mindinsight_pairs_them(job: Client) -> None:
     } == inferences(job)
 
 
+def test_samples_come_as_they_were_written(client: Client, url: str, tmp_path: Path) -> None:
+    """Not by their numbers; a sample belongs where its first record is."""
+    records = [metadata(["a"]), whole(7, [], [0], [0.5]), sample(3, "img/3.png"), whole(5, [], [0], [0.5])]
+    records.append(inference(3, [0], [0.5]))
+    index(url, make(tmp_path / "runs", {f"a/{FILE}": b"".join(records)}))
+    assert [7, 3, 5] == list(inferences(client))
+    assert [7, 3, 5] == list(inferences(client, sorted_name="confidence"))
+
+
 def test_samples_are_filtered_sorted_and_paged(job: Client) -> None:
     """By labels, kinds of prediction, and the greatest or smallest confidence among these labels."""
     assert [0, 1, 2] == list(inferences(job, labels=["cat"]))

@@ -178,6 +178,18 @@ def test_profilers_and_dumps_are_jobs_too(client: Client, url: str, tmp_path: Pa
     assert not any(client.get("/datavisual/plugins", train_id="./alone")["plugins"].values())
 
 
+@pytest.mark.parametrize(("profiled", "shown"), [(1000, 1000), (3000, 2000)])
+def test_a_profiler_dates_a_job_where_it_was_there_first(
+    client: Client, url: str, tmp_path: Path, profiled: int, shown: int
+) -> None:
+    """Its inode change time is then newer than the number in any file's name; else files alone count."""
+    root = make(tmp_path / "runs", {"a/profiler/profiler_info_0.json": b"{}", f"a/{FILE.format(5)}": RUN})
+    set_time(root / "a" / FILE.format(5), 2000)
+    set_time(root / "a/profiler", profiled)
+    index(url, root)
+    assert f"1970-01-01 00:{shown // 60:02}:{shown % 60:02}" == listed(client)["./a"]["update_time"]
+
+
 def test_what_other_tools_leave_comes_and_goes(engine: Engine, client: Client, tmp_path: Path) -> None:
     """A scan finds it, keeps it, notes where it is gone, and is a job like others when files come."""
     root = make(tmp_path / "runs", {"a/profiler/profiler_info_0.json": b"{}", f"b/{FILE.format(1)}": RUN})

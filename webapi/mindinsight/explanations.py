@@ -136,7 +136,7 @@ def class_counts(conn: Connection, of: File) -> dict[int, tuple[int, int, int]]:
 
 
 def samples(conn: Connection, of: File) -> list[Sample]:
-    """Return all samples with an image. Three statements."""
+    """Return all samples with an image, in the order in which they came. Three statements."""
     query = text(
         "SELECT sample_id, image_path FROM explain_samples WHERE shard_id = :file AND image_path IS NOT NULL"
         " ORDER BY sample_id"
@@ -152,23 +152,27 @@ def samples(conn: Connection, of: File) -> list[Sample]:
     ):
         found[sample_id].append(rest)
     whole = _with_truth(conn, of)
-    return [Sample(row[0], names.show(row[1]), inferences(found[row[0]], truth=row[0] in whole)) for row in rows]
+    came = {sample_id: place for place, sample_id in enumerate(whole)}
+    rows = sorted(rows, key=lambda row: came.get(row[0], len(came)))
+    return [
+        Sample(row[0], names.show(row[1]), inferences(found[row[0]], truth=bool(whole.get(row[0])))) for row in rows
+    ]
 
 
-def _with_truth(conn: Connection, of: File) -> set[int]:
-    """Return the samples whose true labels came with their inference, in one record. One statement."""
+def _with_truth(conn: Connection, of: File) -> dict[int, bool | None]:
+    """Return the samples in the order in which they came, and whether their true labels came with their inference.
+
+    None: there is no inference. One statement.
+    """
     query = text(
         "SELECT sample_id, data FROM explain_records WHERE shard_id = :file AND sample_id IS NOT NULL"
         ' AND error IS NULL AND data IS NOT NULL ORDER BY "offset"'
     )
-    seen: set[int] = set()
-    found: set[int] = set()
+    found: dict[int, bool | None] = {}
     for sample_id, data in conn.execute(query, {"file": of.shard_id}):
-        said = _fields_of(bytes(data))
-        if _INFERENCE in said and sample_id not in seen:
-            seen.add(sample_id)
-            if _TRUTH in said:
-                found.add(sample_id)
+        if found.setdefault(sample_id, None) is None:
+            said = _fields_of(bytes(data))
+            found[sample_id] = _TRUTH in said if _INFERENCE in said else None
     return found
 
 

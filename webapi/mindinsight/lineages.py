@@ -43,6 +43,7 @@ class Lineage:
     metric: dict[str, Any] = field(default_factory=dict)
     user_defined: dict[str, Any] = field(default_factory=dict)
     dataset_graph: dict[str, Any] = field(default_factory=dict)
+    graph_key: str = "{}"  # equal where dataset graphs are
 
     def model(self) -> dict[str, Any]:
         """Return the fields of the model; what is not known is null."""
@@ -102,7 +103,7 @@ def every(kept: Lineages, conn: Connection, root: Root) -> list[Found]:
     for job_id, train_id, _, tag, remark in rows:
         one = known.get(job_id)
         if one is not None:
-            mark = marks.setdefault(json.dumps(one.dataset_graph, sort_keys=True), str(len(marks) + 2))
+            mark = marks.setdefault(one.graph_key, str(len(marks) + 2))
             found.append(Found(job_id, names.show(train_id), one, _annotation(tag, remark), mark))
     return found
 
@@ -134,6 +135,7 @@ def _read(conn: Connection, jobs: Sequence[int]) -> dict[int, Lineage]:
                     one.user_defined = value
                 case "", "dataset_graph":
                     one.dataset_graph = dataset_graph(value)
+                    one.graph_key = json.dumps(one.dataset_graph, sort_keys=True)
                 case _:
                     one.fields[name] = value
     return found
