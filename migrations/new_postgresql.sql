@@ -562,6 +562,25 @@ CREATE VIEW v_explain_scores AS
 
 UPDATE summarydb_version SET version_num='0006' WHERE summarydb_version.version_num = '0005';
 
+CREATE TABLE removed_jobs (
+    id SERIAL NOT NULL,
+    job_id INTEGER NOT NULL,
+    root_id INTEGER NOT NULL,
+    train_id TEXT NOT NULL,
+    revision BIGINT NOT NULL,
+    CONSTRAINT pk_removed_jobs PRIMARY KEY (id)
+);
+
+CREATE INDEX ix_removed_jobs_revision ON removed_jobs (revision);
+
+INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT 0, 0, '', change_counter FROM index_state;
+
+CREATE FUNCTION note_removed_jobs() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE counted bigint; BEGIN IF EXISTS (SELECT 1 FROM gone) THEN UPDATE index_state SET change_counter = change_counter + 1 RETURNING change_counter INTO counted; INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT g.id, g.root_id, g.train_id, counted FROM gone g ORDER BY g.id; DELETE FROM removed_jobs WHERE id <= (SELECT max(id) - 10000 FROM removed_jobs); END IF; RETURN NULL; END $$;
+
+CREATE TRIGGER jobs_removed AFTER DELETE ON jobs REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION note_removed_jobs();
+
+UPDATE summarydb_version SET version_num='0012' WHERE summarydb_version.version_num = '0006';
+
 ALTER TABLE jobs ADD COLUMN listed_create_time DOUBLE PRECISION;
 
 ALTER TABLE jobs ADD COLUMN listed_update_time DOUBLE PRECISION;
@@ -592,4 +611,4 @@ CREATE TABLE annotations (
     CONSTRAINT fk_annotations_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
 );
 
-UPDATE summarydb_version SET version_num='0013' WHERE summarydb_version.version_num = '0006';
+UPDATE summarydb_version SET version_num='0013' WHERE summarydb_version.version_num = '0012';

@@ -563,6 +563,23 @@ CREATE VIEW v_explain_scores AS
 
 UPDATE summarydb_version SET version_num='0006' WHERE summarydb_version.version_num = '0005';
 
+CREATE TABLE removed_jobs (
+    id INTEGER NOT NULL,
+    job_id INTEGER NOT NULL,
+    root_id INTEGER NOT NULL,
+    train_id TEXT NOT NULL,
+    revision BIGINT NOT NULL,
+    CONSTRAINT pk_removed_jobs PRIMARY KEY (id)
+);
+
+CREATE INDEX ix_removed_jobs_revision ON removed_jobs (revision);
+
+INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT 0, 0, '', change_counter FROM index_state;
+
+CREATE TRIGGER jobs_removed AFTER DELETE ON jobs BEGIN UPDATE index_state SET change_counter = change_counter + 1; INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT OLD.id, OLD.root_id, OLD.train_id, change_counter FROM index_state; DELETE FROM removed_jobs WHERE id <= (SELECT max(id) - 10000 FROM removed_jobs); END;
+
+UPDATE summarydb_version SET version_num='0012' WHERE summarydb_version.version_num = '0006';
+
 ALTER TABLE jobs ADD COLUMN listed_create_time DOUBLE;
 
 ALTER TABLE jobs ADD COLUMN listed_update_time DOUBLE;
@@ -593,4 +610,4 @@ CREATE TABLE annotations (
     CONSTRAINT fk_annotations_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
 );
 
-UPDATE summarydb_version SET version_num='0013' WHERE summarydb_version.version_num = '0006';
+UPDATE summarydb_version SET version_num='0013' WHERE summarydb_version.version_num = '0012';

@@ -122,6 +122,6 @@ def serve(parent: Parent) -> None:
             parent.settings,
             sock,
             parent.stop,
-            ready=lambda: parent.tell(ready=work.address_of(config.host, sock)),
+            ready=lambda: parent.tell(ready=work.address_of(config, sock)),
             ask=lambda message: parent.tell(ask=message),
         )

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from summarydb import ending
 from summarydb.progress import ProgressLine
 from summarydb.settings import Settings, to_json
+from summarydb.work import how_to_open
 
 FIRST_PAUSE = 0.5  # seconds before a child is started again; doubles up to LAST_PAUSE
 LAST_PAUSE = 30.0
@@ -180,6 +181,8 @@ class Up:
             sys.stdout.flush()
         except OSError:
             return  # nobody reads it
+        if (line := how_to_open(self.settings.config, url)) is not None:
+            ending.say(line)
 
     def bury(self, child: Child, code: int) -> None:
         """Note that `child` ended: a refusal ends us, anything else starts it again after a pause."""

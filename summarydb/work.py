@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from indexer.config import Config
 from indexer.errors import Refuse, UsageError
 from summarydb.settings import Settings
 
@@ -80,7 +81,9 @@ def serve(
     with importing():
         from indexer import log
         from indexer.db import migrate
+        from webapi import live
         from webapi.app import create_app
+        from webapi.limits import Limits
         from webapi.server import serve as answer
 
     config = settings.config
@@ -91,7 +94,14 @@ def serve(
             migrate.require(engine)
             app = create_app(config, engine) if ask is None else create_app(config, engine, ask=ask)
             ready()
-            answer(app, sock, threads=config.threads, stop=stop)
+            limits = Limits(
+                threads=config.threads,
+                queue=config.max_queue,
+                events=config.max_events_clients,
+                fair=not config.trusted_proxy,
+                access_log=config.access_log,
+            )
+            answer(app, sock, stop=stop, limits=limits, waits=live.waits, ending=app.extensions[live.EXTENSION].close)
         finally:
             engine.dispose()
 
@@ -153,6 +163,14 @@ def listen(host: str, port: int) -> socket.socket:
         raise Refuse(f"{host}:{port} cannot be served on ({e.strerror}): give another --host or --port") from None
 
 
-def address_of(host: str, sock: socket.socket) -> str:
-    """Return `http://HOST:PORT` of a socket that listens."""
-    return f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
+def address_of(config: Config, sock: socket.socket) -> str:
+    """Return `http://HOST:PORT` of a socket that listens, and the prefix behind it."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return f"http://{host}:{sock.getsockname()[1]}{config.url_prefix}"
+
+
+def how_to_open(config: Config, url: str) -> str | None:
+    """Return a line for who must send a token, None where nobody must. The token itself is never printed."""
+    if config.token is None:
+        return None
+    return f"a token is asked for: open {url}/?token=TOKEN in a browser; programs send `Authorization: Bearer TOKEN`"

@@ -117,11 +117,12 @@ class State(NamedTuple):
 
 
 class JobRef(NamedTuple):
-    """A job as it is named."""
+    """A job as it is named, with the change counter of its last commit."""
 
     id: int
     root: str
     train_id: str
+    revision: int = 0
 
 
 class JobRow(NamedTuple):
@@ -327,7 +328,7 @@ def named(conn: Connection, references: Sequence[str]) -> dict[str, list[JobRef]
     ids = {int(reference) for reference in references if _ID.fullmatch(reference) and int(reference) < 2**31}
     keys = {names.key(_split(reference)[1]) for reference in references if not _ID.fullmatch(reference)}
     found: list[JobRef] = []
-    refs = select(JOB.c.id, ROOT.c.name, JOB.c.train_id).join(ROOT, ROOT.c.id == JOB.c.root_id).order_by(JOB.c.id)
+    refs = select(JOB.c.id, ROOT.c.name, JOB.c.train_id, JOB.c.revision).join_from(JOB, ROOT).order_by(JOB.c.id)
     for condition in (JOB.c.id.in_(ids) if ids else None, JOB.c.train_key.in_(keys) if keys else None):
         if condition is not None:
             found += [JobRef(*row) for row in conn.execute(refs.where(condition))]
@@ -393,6 +394,13 @@ def job(conn: Connection, job_id: int) -> JobRow:
     """Return one job."""
     rows = [JobRow(*row) for row in conn.execute(_jobs().where(JOB.c.id == job_id))]
     return _with_damage(conn, rows)[0]
+
+
+def jobs_behind(conn: Connection, revision: int, job_id: int, *, limit: int) -> tuple[list[JobRow], bool]:
+    """Return a page of jobs by revision and id behind these, and whether more follow. Two statements."""
+    query = _jobs().where(tuple_(JOB.c.revision, JOB.c.id) > (revision, job_id))
+    rows = conn.execute(query.order_by(JOB.c.revision, JOB.c.id).limit(limit + 1)).all()
+    return _with_damage(conn, [JobRow(*row) for row in rows[:limit]]), len(rows) > limit
 
 
 def _jobs() -> Select[Any]:

@@ -8,13 +8,13 @@ import tempfile
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
 from types import NoneType
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 from sqlalchemy import Connection, Engine
 from werkzeug.wrappers import Response
@@ -27,6 +27,7 @@ from indexer.payload import finite
 from indexer.types import CacheStatus, DataClass
 from indexer.version import REVISION
 from webapi import attached, queries, respond
+from webapi.address import root
 from webapi.curves import Curve, curve
 from webapi.curves import points as points_of
 from webapi.parameters import MAX_NAME, Kind, Parameter, Values
@@ -85,6 +86,7 @@ class Route:
     answer: str  # name of a schema in webapi.openapi
     errors: tuple[int, ...]  # beside those of every route
     conditional: bool = True  # answers carry an entity tag
+    of_jobs: bool = False  # with `job=` an answer derives from what is stored of these jobs, and from nothing else
 
 
 # Parameters -----------------------------------------------------------------------------------------------------------
@@ -203,6 +205,7 @@ SERIES = Route(
     ),
     "SeriesPage",
     (404,),
+    of_jobs=True,
 )
 POINTS = Route(
     "/points",
@@ -230,12 +233,26 @@ POINTS = Route(
     ),
     "PointPage",
     (404,),
+    of_jobs=True,
 )
 ROUTES = (HEALTH, JOBS, JOB_DETAIL, JOB_FILES, JOB_TAGS, SERIES, POINTS)
 OF_A_JOB = {"": JOB_DETAIL, "/files": JOB_FILES, "/tags": JOB_TAGS}
 
 Answer = Response | Iterator[bytes]
 """What a view returns: a whole response, or JSON in chunks of which the first is made already."""
+
+
+class Conditional(Protocol):
+    """Answers with a view unless the client has the answer; see webapi.app."""
+
+    def __call__(
+        self,
+        view: Callable[[Connection], Answer],
+        jobs: Callable[[Connection], Iterable[queries.JobRef]] | None = None,
+        /,
+    ) -> Response:
+        """Return the answer, or 304."""
+        ...
 
 
 # Views ----------------------------------------------------------------------------------------------------------------
@@ -271,6 +288,14 @@ def health(site: Site, conn: Connection) -> Response:
         "jobs": found.jobs,
     }
     answer = Response(respond.encode(body), content_type=respond.JSON)
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def well(conn: Connection) -> Response:
+    """Render `/health` for those without a token: that the database can be read, and nothing of it."""
+    queries.state(conn)
+    answer = Response(respond.encode({"status": "ok"}), content_type=respond.JSON)
     answer.headers["Cache-Control"] = "no-store"
     return answer
 
@@ -321,9 +346,22 @@ def jobs(_site: Site, conn: Connection, values: Values) -> Response:
 _JOB_TIMES = [place for place, name in enumerate(queries.JobRow._fields) if name.endswith(("_time", "_since"))]
 
 
-def of_a_job(site: Site, conn: Connection, rest: str, parse: Callable[[Route], Values]) -> Answer:
+def job_in_path(conn: Connection, rest: str) -> tuple[queries.JobRef, str]:
+    """Return the job that a path below `/jobs/` names, and what of it: a key of OF_A_JOB."""
+    return queries.in_path(conn, rest, [suffix for suffix in OF_A_JOB if suffix])
+
+
+def of_named_jobs(route: Route, values: Values) -> Callable[[Connection], list[queries.JobRef]] | None:
+    """Return what finds the jobs that an answer derives from alone; None where it derives from more."""
+    if not route.of_jobs or not (references := values.texts("job")):
+        return None
+    return lambda conn: queries.jobs_of(conn, queries.SeriesWanted(1, references)) or []
+
+
+def of_a_job(
+    site: Site, conn: Connection, ref: queries.JobRef, suffix: str, parse: Callable[[Route], Values]
+) -> Answer:
     """Render `/jobs/{id}`, `/jobs/{id}/files` or `/jobs/{id}/tags`; `parse` reads the query string for the route."""
-    ref, suffix = queries.in_path(conn, rest, [suffix for suffix in OF_A_JOB if suffix])
     route = OF_A_JOB[suffix]
     values = parse(route)
     site.tell([ref])
@@ -477,7 +515,7 @@ def _payload(one: attached.Attached, data: dict[tuple[int, int, int, int], bytes
 
 def address(key: tuple[int, int, int, int]) -> str:
     """Return the path of a payload's bytes."""
-    return f"{BASE}/blobs/" + "/".join(map(str, key))
+    return f"{root()}{BASE}/blobs/" + "/".join(map(str, key))
 
 
 def series(site: Site, conn: Connection, values: Values) -> Iterator[bytes]:

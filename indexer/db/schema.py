@@ -432,6 +432,18 @@ INDEX_STATE = Table(
 )
 """One row: what the whole database counts."""
 
+REMOVED_JOB = Table(
+    "removed_jobs",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, nullable=False),
+    Column("root_id", Integer, nullable=False),
+    Column("train_id", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),  # change_counter when it went
+    Index(None, "revision"),
+)
+"""A job that is gone: the last 10,000, noted by a trigger. What went before the smallest revision is not known."""
+
 
 # Explain files: written by db/explain.py, read by webapi/explained.py, as plain SQL
 def _file() -> Column[int]:

@@ -447,7 +447,10 @@ def abandoned(conn: Connection, root_ids: Sequence[int], now: float) -> None:
         f"SELECT id FROM jobs WHERE root_id IN ({among(root_ids)}) AND cache_status = '{CacheStatus.CACHING}' "
         "AND (lease_owner IS NULL OR lease_expires < ?)"
     )
-    set_status(conn, [row[0] for row in conn.execute(query, (now,))], CacheStatus.NOT_IN_CACHE)
+    ids = [row[0] for row in conn.execute(query, (now,))]
+    if ids:
+        set_status(conn, ids, CacheStatus.NOT_IN_CACHE)
+        set_revision(conn, ids, bump(conn))  # or views of them, and whoever follows, would not hear of it
 
 
 def enter(conn: Connection, host: str, pid: int, version: str, now: float) -> int:

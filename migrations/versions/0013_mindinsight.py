@@ -1,7 +1,7 @@
 """What MindInsight lists of a job, and what people said of it.
 
 Revision ID: 0013
-Revises: 0006
+Revises: 0012
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0013"
-down_revision = "0006"
+down_revision = "0012"
 
 COLUMNS: dict[str, Any] = {
     "listed_create_time": sa.Double,

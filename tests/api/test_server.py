@@ -18,6 +18,7 @@ from indexer.db.schema import JOB
 from tests.api.conftest import Api, changed, job_row, refuse_constant
 from tests.support.engines import transaction
 from webapi import v1
+from webapi.limits import Limits
 from webapi.server import serve
 
 
@@ -34,7 +35,7 @@ def served(api: Api, sock: socket.socket | None = None) -> Iterator[tuple[int, t
     """Serve the application in a thread; gives the port, the event that stops it, and the thread."""
     sock = sock or listening()
     port, stop = sock.getsockname()[1], threading.Event()
-    thread = threading.Thread(target=serve, args=(api.app, sock), kwargs={"threads": 4, "stop": stop})
+    thread = threading.Thread(target=serve, args=(api.app, sock), kwargs={"limits": Limits(threads=4), "stop": stop})
     thread.start()
     try:
         yield port, stop, thread

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
@@ -91,18 +92,23 @@ def failed(error: Exception, path: str) -> Response:
             known = {404: errors.no_route, 405: errors.no_method}.get(error.code or 500)
             failure = known() if known else errors.system(error.code or 500, "System error or http error.")
         case SummaryDBError():  # an operator must act first
-            log.get().error("refused", path=path, why=str(error))
+            log.get().error("refused", path=quote(path, safe="/"), why=str(error))
             failure = errors.system(503, str(error))
         case _:
-            log.get().error("failed", path=path, exc_info=error)
+            log.get().error("failed", path=quote(path, safe="/"), exc_info=error)
             failure = errors.system()
     return response(failure.body, failure.status)
 
 
-def refused(why: str) -> Response:
-    """Return what those get who may not ask at all."""
-    failure = errors.forbidden(why, 403)
-    return response(failure.body, failure.status)
+def refused(answer: Response) -> Response:
+    """Return what those get who may not ask at all: a problem becomes an error, all else stays as it is."""
+    if answer.mimetype != respond.PROBLEM:
+        return answer
+    failure = errors.forbidden(json.loads(answer.get_data())["detail"], answer.status_code)
+    made = response(failure.body, failure.status)
+    if asks := answer.headers.get("WWW-Authenticate"):
+        made.headers["WWW-Authenticate"] = asks
+    return made
 
 
 def when(seconds: float | None) -> str:

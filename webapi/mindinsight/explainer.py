@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from sqlalchemy import Connection
 
 from indexer.plugins import image as image_kind
+from webapi import address
 from webapi.mindinsight import catalogue, errors, explanations, overlays
 from webapi.mindinsight.answers import Content, when
 from webapi.mindinsight.catalogue import JobRow, Root
@@ -187,22 +188,22 @@ def _invalid(name: str, choices: Sequence[str], value: Any) -> errors.Failure:
 def saliency(context: Context, conn: Connection, data: bytes) -> Mapping[str, Any]:
     """Show samples with saliency maps."""
     wanted = Wanted(body(data), occlusion=False)
-    address = _address(context, str(wanted.train_id))
+    located = _address(context, str(wanted.train_id))
 
     def shown(maps: Sequence[tuple[str, str]], _sample: Sample, _label: str, layers: Sequence[Any]) -> dict[str, Any]:
         chosen = [(e, path) for e, path in maps if not wanted.explainers or e in wanted.explainers]
         return {
-            "saliency_maps": [{"explainer": e, "overlay": address(path, "overlay")} for e, path in chosen],
+            "saliency_maps": [{"explainer": e, "overlay": located(path, "overlay")} for e, path in chosen],
             "hoc_layers": [{"confidence": one.confidence, "boxes": one.boxes} for one in layers] or {},
         }
 
-    return _samples(conn, wanted, address, shown)
+    return _samples(conn, wanted, located, shown)
 
 
 def occlusion(context: Context, conn: Connection, data: bytes) -> Mapping[str, Any]:
     """Show samples with hierarchical occlusion."""
     wanted = Wanted(body(data), occlusion=True)
-    address = _address(context, str(wanted.train_id))
+    located = _address(context, str(wanted.train_id))
 
     def shown(maps: Sequence[tuple[str, str]], sample: Sample, label: str, layers: Sequence[Any]) -> dict[str, Any]:
         return {
@@ -211,29 +212,29 @@ def occlusion(context: Context, conn: Connection, data: bytes) -> Mapping[str, A
                 {
                     "confidence": one.confidence,
                     "boxes": one.boxes,
-                    "outcome": address(f"{sample.id}_{label}_{number}.jpg", "outcome"),
+                    "outcome": located(f"{sample.id}_{label}_{number}.jpg", "outcome"),
                 }
                 for number, one in enumerate(layers)
             ],
         }
 
-    return _samples(conn, wanted, address, shown)
+    return _samples(conn, wanted, located, shown)
 
 
 def _address(context: Context, train_id: str) -> Callable[[str, str], str]:
     """Return what makes addresses of pictures."""
 
-    def address(path: str, kind: str) -> str:
+    def made(path: str, kind: str) -> str:
         query = urlencode({"train_id": train_id, "path": path, "type": kind}, errors="surrogateescape")
-        return f"{context.base}/explainer/image?{query}"
+        return f"{address.root()}{context.base}/explainer/image?{query}"
 
-    return address
+    return made
 
 
 def _samples(
     conn: Connection,
     wanted: Wanted,
-    address: Callable[[str, str], str],
+    located: Callable[[str, str], str],
     shown: Callable[[Sequence[tuple[str, str]], Sample, str, Sequence[Any]], dict[str, Any]],
 ) -> Mapping[str, Any]:
     _, _, _, file = _job(conn, wanted.train_id)
@@ -254,7 +255,7 @@ def _samples(
         {
             "id": sample.id,
             "name": str(sample.id),
-            "image": address(sample.image_path, "original"),
+            "image": located(sample.image_path, "original"),
             "inferences": [
                 _inference(sample, one, file, names, maps, layers, shown)
                 for one in sample.inferences
