@@ -37,6 +37,7 @@ class Client:
     """The application over a database, and what it asked of the indexer."""
 
     app: Flask
+    config: Config
     reader: Engine
     asked: list[dict[str, object]] = field(default_factory=list)
 
@@ -45,7 +46,7 @@ class Client:
         """Return a client of the database at `url`."""
         asked: list[dict[str, object]] = []
         config = Config(url=url, query_seconds=30.0)
-        return cls(create_app(config, reader, ask=asked.append if asks else None), reader, asked)
+        return cls(create_app(config, reader, ask=asked.append if asks else None), config, reader, asked)
 
     def send(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any, bytes]:
         """Send a request as clients do; return status, headers and body."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -17,6 +18,7 @@ from werkzeug.routing import RequestRedirect
 from indexer.errors import Deadline, Refuse, Retry, Wait
 from tests.mindinsight.conftest import Client
 from tests.support.mindinsight import PREFIX
+from webapi.app import create_app
 from webapi.mindinsight.answers import failed
 from webapi.mindinsight.routes import GET, WRITTEN
 
@@ -206,6 +208,19 @@ def test_another_hosts_name_is_refused_in_its_own_words(recorded: Client) -> Non
     """A foreign Host header meets MindInsight's error body below its prefix."""
     answer = recorded.app.test_client().get(f"{PREFIX}/ui-config", headers={"Host": "elsewhere.example"})
     assert (403, "50540008") == (answer.status_code, answer.get_json()["error_code"])
+
+
+def test_a_token_is_asked_for_in_its_own_words(recorded: Client) -> None:
+    """Where the web wants a token, so do these routes; with it they answer, and pictures are below the prefix."""
+    config = replace(recorded.config, token="secret", url_prefix="/up")
+    client = create_app(config, recorded.reader).test_client()
+    answer = client.get(f"{PREFIX}/ui-config")
+    assert (401, "50540008") == (answer.status_code, answer.get_json()["error_code"])
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    sent = {"Authorization": "Bearer secret"}
+    assert {"enable_debugger": False} == client.get(f"/up{PREFIX}/ui-config", headers=sent).get_json()
+    found = client.post(f"{PREFIX}/explainer/saliency", json={"train_id": EXPLAIN}, headers=sent).get_json()
+    assert found["samples"][0]["image"].startswith(f"/up{PREFIX}/explainer/image?")
 
 
 def test_the_page_below_mindinsight_finds_the_routes(recorded: Client) -> None:
