@@ -335,3 +335,14 @@ def test_integers_are_what_python_takes_for_some(recorded: Client, name: str, te
     """Blanks around, signs, underscores between digits and other scripts' digits are taken."""
     query: dict[str, Any] = {name: text}
     assert recorded.get("/datavisual/train-jobs", **query)["train_jobs"]
+
+
+def test_a_page_far_behind_the_end_is_empty(recorded: Client) -> None:
+    """However far: the list is empty, the total is right."""
+    for offset in (2**31, 2**63 - 1, 10**400):
+        assert (21, []) == tuple(
+            recorded.get("/datavisual/train-jobs", offset=offset, limit=999)[name] for name in ("total", "train_jobs")
+        )
+        assert [] == recorded.get("/explainer/explain-jobs", offset=offset)["explain_jobs"]
+        found = recorded.get("/datavisual/graphs/nodes/names", train_id=GRAPH, search="e", offset=offset)
+        assert [] == found["nodes"]

@@ -166,6 +166,14 @@ def test_names_of_operators() -> None:
     assert ["s/Add-op12"] == list(tree.nodes["t/Mul-full"].inputs)
 
 
+def test_of_equal_names_the_later_counts() -> None:
+    """With its own inputs, and in the place of the first; a parameter may take an operator's place, too."""
+    nodes = [op(1, "A"), op(2, "B"), ms_node("3", "C", ["1"], full_name="x"), ms_node("4", "D", ["2"], full_name="x")]
+    tree = drawn([*nodes, ms_node("5", "E", ["1"], full_name="p"), ms_node("6", "F", ["p"])], ["p"])
+    assert ("D", ["Default/B-op2"]) == (tree.nodes["x"].type, list(tree.nodes["x"].inputs))
+    assert ("Parameter", []) == (tree.nodes["p"].type, list(tree.nodes["p"].inputs))
+
+
 def test_groups_of_parameters_are_drawn_apart() -> None:
     """The group, its members, and the edges to what they go into."""
     nodes = [op(1, "Adam", [f"p{n}" for n in range(6)], "Default/opt"), op(2, "Add", ["1"])]

@@ -67,6 +67,7 @@ class Node:
         "shapes",
         "type",
         "type_text",
+        "written",
     )
 
     def __init__(self, name: str, type_: str, scope: str, own: str = "") -> None:
@@ -81,6 +82,7 @@ class Node:
         self.children = 0
         self.dynamic = self.independent = False
         self.bounds = (0, 0)  # of its message in the payload
+        self.written: list[tuple[str, bool]] = []  # ids that its inputs name, while the graph is built
 
     def add(self, edges: dict[str, Edge], other: str, edge: Edge) -> None:
         """Note an edge: where its shapes are not known, neither are the node's."""
@@ -180,22 +182,20 @@ def build(data: bytes, start: int, stop: int, *, optimize: bool) -> Tree:
     table: dict[str, Node] = {}
     parameters: list[Node] = []
     constants: list[Node] = []
-    wanted: dict[int, list[tuple[str, bool]]] = {}  # inputs as written, by identity of the node
     types: dict[bytes, tuple[Shapes, str]] = {}
     for number, wire, a, b in _walk(data, start, stop):
         if wire != BYTES:
             continue
         if number == 1:
-            node, inputs = _operator(data, a, b, types, optimize=optimize)
+            node = _operator(data, a, b, types, optimize=optimize)
             if node is not None:
                 table[node.name] = node
-                wanted[id(node)] = inputs
         elif number in {3, 5}:
             made = _parameter(data, a, b, types) if number == 3 else _const(data, a, b)
             if made.name:
                 (parameters if number == 3 else constants).append(made)
     table |= {node.name: node for node in (*parameters, *constants)}
-    _resolve(table, wanted)
+    _resolve(table)
     if optimize:
         _look_through(table)
     _add_outputs(table)
@@ -235,8 +235,8 @@ def _text(data: bytes, a: int, b: int) -> str:
 # Step 1 to 3: operators, parameters, constants
 def _operator(
     data: bytes, start: int, stop: int, types: dict[bytes, tuple[Shapes, str]], *, optimize: bool
-) -> tuple[Node | None, list[tuple[str, bool]]]:
-    """Return an operator, and from where its inputs are; None where it is not drawn."""
+) -> Node | None:
+    """Return an operator, None where it is not drawn."""
     name = type_ = scope = full = instance = ""
     output_i, kind, dynamic = 0, (0, 0), False
     inputs: list[tuple[str, bool]] = []
@@ -262,7 +262,7 @@ def _operator(
         elif (number, wire) == (7, VARINT):
             output_i = a
     if not name or (optimize and (full.startswith("Gradients") or "optimizer" in full or "opt" in instance)):
-        return None, []  # the latter belong to the training, not to the network
+        return None  # the latter belong to the training, not to the network
     own = _id(name.rpartition("/")[2])
     shown = full or join(scope, f"{type_}-op{own}")
     if _PLUGIN.search(full):
@@ -270,7 +270,8 @@ def _operator(
     node = Node(shown, type_, scope, own)
     node.output_i, node.dynamic, node.bounds = output_i, dynamic, (start, stop)
     node.shapes, node.type_text = _type(data, *kind, types)
-    return node, [(key, control) for key, control in inputs if key]
+    node.written = [(key, control) for key, control in inputs if key]
+    return node
 
 
 def _id(base: str) -> str:
@@ -397,14 +398,15 @@ def _type_name(code: int) -> str:
 
 
 # Step 4: edges
-def _resolve(table: dict[str, Node], wanted: dict[int, list[tuple[str, bool]]]) -> None:
+def _resolve(table: dict[str, Node]) -> None:
     """Find the nodes that inputs come from; an input that no node has is dropped."""
     by_id = {node.id: node for node in table.values()}
     for node in table.values():
-        for key, control in wanted.get(id(node), ()):
+        for key, control in node.written:
             source = by_id.get(key)
             if source is not None:
                 node.add(node.inputs, source.name, Edge(source.shapes, control, _edge_type(source)))
+        node.written = []
 
 
 def _edge_type(source: Node) -> str:
