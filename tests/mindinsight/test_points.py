@@ -19,6 +19,7 @@ from tests.mindinsight.conftest import Client, index
 from tests.support.engines import transaction
 from tests.support.following import make
 from tests.support.records import ms_buckets, ms_event, ms_image, ms_scalars, ms_tensor, ms_version, png, tb_scalar
+from tests.support.statements import statements
 from webapi.mindinsight import current
 from webapi.mindinsight.current import Segment
 
@@ -121,6 +122,34 @@ def test_long_curves_are_thinned_by_shape(client: Client, url: str, tmp_path: Pa
     found = shown(client, "x/scalar", "./long")
     assert len(found) <= 10_000
     assert {(0, 0.0), (777, 1e6), (888, -1e6), (10_000, float(10_000 % 7))} <= set(found)
+
+
+def test_many_short_curves_take_few_statements(client: Client, url: str, tmp_path: Path) -> None:
+    """A comparison of many jobs costs a few statements, in the order that was asked for, with repeats."""
+    records = {n: ms_version(1.0) + b"".join(ms_scalars(s, {"x": float(n)}, 1.0) for s in range(3)) for n in range(50)}
+    index(url, make(tmp_path / "runs", {f"{n}/{FILE.format(1)}": data for n, data in records.items()}))
+    ids = [f"./{n}" for n in (*range(49, -1, -1), 7)]
+    with statements(client.reader) as sent:
+        found = client.get("/datavisual/scalars", train_id=[*ids, "./none"], tag=["x/scalar", "none"])["scalars"]
+    assert ids == [one["train_id"] for one in found]
+    assert [[float(one[2:])] * 3 for one in ids] == [[p["value"] for p in one["values"]] for one in found]
+    assert len(sent) <= 8
+
+
+def test_many_long_curves_share_an_answer(
+    client: Client, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has at least what MindInsight keeps; more curves than can be held are refused."""
+    steps = list(range(3_000))
+    index(url, make(tmp_path / "runs", run([(1, steps)])))
+    monkeypatch.setattr("webapi.mindinsight.scalars.MOST_TOGETHER", 4_000)
+    query: dict[str, Any] = {"train_id": "./a", "tag": ["loss/scalar"] * 2}
+    found = client.get("/datavisual/scalars", **query)["scalars"]
+    assert all(1_000 < len(one["values"]) <= 2_000 for one in found)
+    found = client.get("/datavisual/scalars", train_id="./a", tag=["loss/scalar"] * 9)["scalars"]
+    assert all(500 < len(one["values"]) <= 1_000 for one in found)
+    monkeypatch.setattr("webapi.mindinsight.scalars.MOST_CURVES", 8)
+    assert "50545013" == client.error("/datavisual/scalars", train_id="./a", tag=["loss/scalar"] * 9)
 
 
 def test_long_curves_that_went_back_are_thinned_after_that(client: Client, url: str, tmp_path: Path) -> None:

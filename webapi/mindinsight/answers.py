@@ -32,7 +32,6 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Pragma": "no-cache",
 }
-ITEMS_AT_ONCE = 200
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE"})
 """Others are refused, whatever the path."""
 
@@ -45,10 +44,11 @@ class Content(NamedTuple):
 
 
 class Long(NamedTuple):
-    """An answer that is sent as it is made: one field that is a list."""
+    """An answer of which not all is in memory at once: one field that is a list."""
 
     field: str
     items: Iterator[Mapping[str, Any]]  # all floats in them are finite
+    at_once: int = 200  # made into JSON together
 
 
 Answer = Mapping[str, Any] | Content | Long
@@ -60,7 +60,7 @@ def response(answer: Answer, status: int = 200) -> Response:
     if isinstance(answer, Content):
         return Response(answer.data, status, content_type=answer.content_type)
     if isinstance(answer, Long):
-        return Response(_chunks(answer), status, content_type=respond.JSON)
+        return Response(chunks(answer), status, content_type=respond.JSON)
     try:
         text = json.dumps(answer, allow_nan=False)
     except ValueError:
@@ -68,10 +68,11 @@ def response(answer: Answer, status: int = 200) -> Response:
     return Response(text + "\n", status, content_type=respond.JSON)
 
 
-def _chunks(answer: Long) -> Iterator[bytes]:
+def chunks(answer: Long) -> Iterator[bytes]:
+    """Yield the JSON of an answer."""
     yield f"{{{json.dumps(answer.field)}: [".encode()
     between = b""
-    while several := list(islice(answer.items, ITEMS_AT_ONCE)):
+    while several := list(islice(answer.items, answer.at_once)):
         yield between + json.dumps(several, allow_nan=False)[1:-1].encode()
         between = b", "
     yield b"]}\n"

@@ -52,6 +52,7 @@ def tensors(_context: Context, conn: Connection, query: Query) -> Mapping[str, A
     jobs = {train_id: catalogue.loaded_job(conn, root, train_id) for train_id in dict.fromkeys(train_ids)}
     rows = catalogue.named(conn, [job.id for job in jobs.values()], tags)
     shown = []
+    known: dict[int, list[dict[str, Any]]] = {}
     for train_id in train_ids:
         for tag in tags:
             row = rows.get((jobs[train_id].id, tag))
@@ -59,7 +60,9 @@ def tensors(_context: Context, conn: Connection, query: Query) -> Mapping[str, A
                 raise errors.no_tensor(errors.UNKNOWN_TAG)
             if row.shown_by != "tensor":
                 raise errors.no_tensor(f"there is no tensor data in this tag: {tag}")
-            shown.append({"train_id": train_id, "tag": tag, "values": _values(conn, row, detail, query)})
+            if row.id not in known:
+                known[row.id] = _values(conn, row, detail, query)
+            shown.append({"train_id": train_id, "tag": tag, "values": known[row.id]})
     return {"tensors": shown}
 
 
