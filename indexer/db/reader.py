@@ -126,5 +126,3 @@ class Reader:
         raw.execute("COMMIT")
         if self.dialect == SQLITE:
             raw.set_progress_handler(None, 0)
-
-

@@ -24,12 +24,16 @@ MAX_SERIES = 500_000
 _JOBS_AT_ONCE = 500
 
 _STATE = f"""SELECT database_id, change_counter, (SELECT version_num FROM {VERSION_TABLE}) FROM index_state"""
-_JOBS = "SELECT id, root_id, train_id, start_time, revision FROM jobs"
+# A job of a graph file alone has no clock, but something to show.
+_JOBS = """SELECT id, root_id, train_id, coalesce(start_time, CASE WHEN point_count > 0 THEN create_time END), revision
+FROM jobs"""
 _TAGS = """SELECT id, job_id, plugin, name, data_class, metadata, content, point_count, last_step, last_wall_time,
     max_wall_time, last_value, max_length, seq, rolled_count,
     min_value IS NOT NULL OR nan_count + pos_inf_count + neg_inf_count > 0
 FROM tags WHERE job_id IN ({}) ORDER BY job_id, id"""
-_BLOBS = """SELECT tag_id, kind, count, errors FROM blob_counts WHERE tag_id IN (SELECT id FROM tags WHERE job_id IN ({}))"""
+_BLOBS = (
+    """SELECT tag_id, kind, count, errors FROM blob_counts WHERE tag_id IN (SELECT id FROM tags WHERE job_id IN ({}))"""
+)
 
 
 Kinds = dict[str, tuple[int, int]]
@@ -38,7 +42,7 @@ Kinds = dict[str, tuple[int, int]]
 
 @dataclass(slots=True)
 class Run:
-    """A job as TensorBoard has it. Never changed once it is shown, but for `entries`, which others fill the same way."""
+    """A job as TensorBoard has it. It never changes, but for `entries`, which whoever fills them fills alike."""
 
     id: int
     revision: int

@@ -23,7 +23,7 @@ class BlobKey(NamedTuple):
     run: str
     tag: str
     step: int
-    index: int
+    number: int  # of the blob within its sequence
 
 
 def encode(key: BlobKey) -> str:

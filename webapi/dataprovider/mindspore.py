@@ -93,5 +93,5 @@ def _chunks(conn: Connection, key: tuple[int, int, int]) -> Iterator[Chunk]:
         ).fetchall()
         if not rows:
             return
-        for start, data in rows:  # noqa: B007  # the last is where the next rows begin
-            yield Chunk(start, bytes(data))
+        for start, data in rows:
+            yield Chunk(start, bytes(data))  # the next rows begin behind the last

@@ -155,7 +155,7 @@ def valid_points(conn: Connection, series: Series) -> Valid:
         of_point = heads.get((step, seq), [])
         newest[i] = _fits(series, of_point, value)
         if newest[i] and series.data_class is DataClass.BLOB_SEQUENCE:
-            longest = max(longest, count(series, of_point))
+            longest = max(longest, count(of_point))
     return Valid(points.at(newest), longest)
 
 
@@ -176,7 +176,7 @@ def _fits(series: Series, heads: Sequence[Head], value: float) -> bool:
 
 
 # Blob sequences -------------------------------------------------------------------------------------------------------
-def count(series: Series, heads: Sequence[Head]) -> int:
+def count(heads: Sequence[Head]) -> int:
     """Return how many blobs a point is."""
     if heads and heads[0].kind == "image":
         return len(heads) + 2  # width and height come first

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ BUCKET, FAN = 64, 8  # points of a bucket of level 0, and buckets in one of the 
 ROWS_AT_ONCE = 500_000
 """Rows that one statement returns, about: what is in memory beside the answer."""
 TAGS_AT_ONCE = 2_000
+TUPLES_AT_ONCE = 5_000
 
 _COPY_HEADER = 19  # bytes: signature, flags, length of the header's extension
 _COPY_TRAILER = 2
@@ -63,7 +65,7 @@ def valid(step: Ints, seq: Ints) -> npt.NDArray[np.bool_]:
     """Tell which points nothing supersedes. The columns are all points of a series, by (step, seq)."""
     if not len(step):
         return np.empty(0, np.bool_)
-    newest = np.maximum.accumulate(seq) == seq
+    newest: npt.NDArray[np.bool_] = np.maximum.accumulate(seq) == seq
     newest[:-1] &= step[1:] != step[:-1]
     return newest
 
@@ -146,7 +148,7 @@ def _whole(conn: Connection, wanted: Sequence[Series]) -> dict[int, Points]:
 
 
 def _thinned(conn: Connection, wanted: Sequence[Series], k: int) -> dict[int, Points]:
-    """Return k points of undisturbed series that have more: those at `evenly`, chosen by the database. One statement."""
+    """Return k points of undisturbed series that have more: those at `evenly`, by the database. One statement."""
     query = f"""SELECT tag_id, step, {{wall_time}}, {{value}} FROM (
         SELECT p.tag_id, p.step, p.seq, p.wall_time, p.value, t.point_count AS total,
             row_number() OVER (PARTITION BY p.tag_id ORDER BY p.step, p.seq) AS place
@@ -241,14 +243,17 @@ def _columns(conn: Connection, query: str, tags: Iterable[int], *, seq: bool) ->
     """Return the rows of a query: tag_id, step, seq (where it is asked for), wall_time, value."""
     if conn.dialect == POSTGRESQL:
         return _copied(conn, query.format(tags=among(tags), wall_time=_known("wall_time"), value=_known("value")), seq)
-    rows = conn.execute(query.format(tags=among(tags), wall_time="wall_time", value="value")).fetchall()
-    if not rows:
+    cursor = conn.execute(query.format(tags=among(tags), wall_time="wall_time", value="value"))
+    parts = []
+    while rows := cursor.fetchmany(TUPLES_AT_ONCE):  # few tuples at once stay in the processor's cache
+        tag, step, *number, wall_time, value = zip(*rows, strict=True)
+        integers = [np.array(column, np.int64) for column in (tag, step, *number)]
+        parts.append((*integers, np.array(wall_time, np.float64), np.array(value, np.float64)))  # None becomes NaN
+    if not parts:
         return np.empty(0, np.int64), NO_POINTS
-    columns = list(zip(*rows, strict=True))
-    tag, step = (np.array(column, np.int64) for column in columns[:2])
-    numbers = np.array(columns[2], np.int64) if seq else np.zeros(len(tag), np.int64)
-    wall_time, value = (np.array(column, np.float64) for column in columns[-2:])  # None becomes NaN
-    return tag, Points(step, numbers, wall_time, value)
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    numbers = columns[2] if seq else np.zeros(len(columns[0]), np.int64)
+    return columns[0], Points(columns[1], numbers, columns[-2], columns[-1])
 
 
 def _known(column: str) -> str:
@@ -258,13 +263,24 @@ def _known(column: str) -> str:
 def _copied(conn: Connection, query: str, seq: bool) -> Columns:
     """Return the rows of a query by binary COPY: without a NULL all rows are of one length, and numpy reads them."""
     fields: list[tuple[str, str]] = [("fields", ">i2")]
-    for name, code in (("tag", ">i4"), ("step", ">i8"), *((("seq", ">i4"),) if seq else ()), ("wall", ">f8"), ("value", ">f8")):
+    for name, code in (
+        ("tag", ">i4"),
+        ("step", ">i8"),
+        *((("seq", ">i4"),) if seq else ()),
+        ("wall", ">f8"),
+        ("value", ">f8"),
+    ):
         fields += [(f"size of {name}", ">i4"), (name, code)]
     with conn.raw.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)") as copy:
         data = b"".join(bytes(block) for block in copy)
     if not data.startswith(_SIGNATURE):
         raise ValueError("PostgreSQL sent no binary COPY")
-    rows = np.frombuffer(data, np.dtype(fields), offset=_COPY_HEADER, count=(len(data) - _COPY_HEADER - _COPY_TRAILER) // np.dtype(fields).itemsize)
+    rows = np.frombuffer(
+        data,
+        np.dtype(fields),
+        offset=_COPY_HEADER,
+        count=(len(data) - _COPY_HEADER - _COPY_TRAILER) // np.dtype(fields).itemsize,
+    )
     numbers = rows["seq"].astype(np.int64) if seq else np.zeros(len(rows), np.int64)
     return rows["tag"].astype(np.int64), Points(
         rows["step"].astype(np.int64), numbers, rows["wall"].astype(np.float64), rows["value"].astype(np.float64)
@@ -276,7 +292,6 @@ def _split(columns: Columns) -> Iterator[tuple[int, Points]]:
     tag, points = columns
     if not len(tag):
         return
-    borders = [0, *(np.flatnonzero(tag[1:] != tag[:-1]) + 1).tolist(), len(tag)]
-    for start, stop in zip(borders[:-1], borders[1:], strict=True):
+    for start, stop in pairwise([0, *(np.flatnonzero(tag[1:] != tag[:-1]) + 1).tolist(), len(tag)]):
         part = slice(start, stop)
         yield int(tag[start]), Points(points.step[part], points.seq[part], points.wall_time[part], points.value[part])

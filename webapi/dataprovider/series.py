@@ -52,14 +52,6 @@ _WITH_CLASS = {
         "graph_keras_model",
     },
 }
-_OF_MINDSPORE = {
-    "scalar": (SCALARS, DataClass.SCALAR, b""),
-    "image": (IMAGES, DataClass.BLOB_SEQUENCE, _CONVERTED_IMAGE),
-    "histogram": (HISTOGRAMS, DataClass.TENSOR, b""),
-    "tensor": (TENSOR_PLUGIN, DataClass.TENSOR, b""),
-    "graph": (GRAPHS, DataClass.BLOB_SEQUENCE, b""),
-    LINEAGE: (TEXT, DataClass.TENSOR, b""),
-}
 
 
 class TagRow(NamedTuple):
@@ -118,6 +110,22 @@ class Shape(NamedTuple):
     summary: bytes
 
 
+def _blank(plugin: str, data_class: DataClass, content: bytes | None = b"") -> Shape:
+    """Return a series whose metadata say no more than plugin and class."""
+    return Shape(plugin, data_class, answers.summary_metadata(plugin, content or b"", data_class))
+
+
+_OF_MINDSPORE: dict[str, Shape | None] = {
+    "scalar": _blank(SCALARS, DataClass.SCALAR),
+    "image": _blank(IMAGES, DataClass.BLOB_SEQUENCE, _CONVERTED_IMAGE),
+    "histogram": _blank(HISTOGRAMS, DataClass.TENSOR),
+    "tensor": _blank(TENSOR_PLUGIN, DataClass.TENSOR),
+    "graph": _blank(GRAPHS, DataClass.BLOB_SEQUENCE),
+    LINEAGE: _blank(TEXT, DataClass.TENSOR),
+    "loss_landscape": None,  # no plugin of TensorBoard draws surfaces
+}
+
+
 def mindspore(row: TagRow) -> bool:
     """Tell whether a series is MindSpore's: those have no metadata, and plugins of their own."""
     return row.metadata is None and row.plugin in _OF_MINDSPORE
@@ -131,18 +139,16 @@ def shape_of(row: TagRow) -> Shape | None:
 @lru_cache(maxsize=10_000)  # runs of a sweep have the same tags
 def _shape(plugin: str, data_class: str, metadata: bytes | None, content: bytes | None) -> Shape | None:
     if metadata is None and plugin in _OF_MINDSPORE:
-        plugin, class_, content = _OF_MINDSPORE[plugin]
-        return Shape(plugin, class_, answers.summary_metadata(plugin, content, class_))
+        return _OF_MINDSPORE[plugin]
     class_ = _CLASSES.get(data_class)
     if class_ is None:
         return None
     if metadata is None:
-        return Shape(plugin, class_, answers.summary_metadata(plugin, content or b"", class_))
+        return _blank(plugin, class_, content)
     said = _said(metadata)
     if said.has_class or (said.plugin in _WITH_CLASS[class_] and said.content == (content or b"")):
         return Shape(plugin, class_, metadata if said.has_class else metadata + answers.number(4, class_))
-    plugin = _old(class_, content)
-    return Shape(plugin, class_, answers.summary_metadata(plugin, content or b"", class_))
+    return _blank(_old(class_, content), class_, content)
 
 
 def _old(data_class: DataClass, content: bytes | None) -> str:
@@ -169,7 +175,9 @@ def _said(metadata: bytes) -> _Said:
             case 1, fields.BYTES:
                 for inner, inner_wire, start, stop in fields.walk(metadata, a, b):
                     if inner_wire == fields.BYTES and inner in {1, 2}:
-                        plugin, content = (metadata[start:stop], content) if inner == 1 else (plugin, metadata[start:stop])
+                        plugin, content = (
+                            (metadata[start:stop], content) if inner == 1 else (plugin, metadata[start:stop])
+                        )
             case 4, fields.VARINT:
                 has_class = bool(a)
     return _Said(plugin.decode("utf-8", "replace"), content, has_class)

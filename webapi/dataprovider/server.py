@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import NoReturn
 
 import grpc
 
@@ -91,10 +91,11 @@ def _streaming(
     return answer
 
 
-def _abort(context: Any, error: Exception) -> Any:
+def _abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     """End a call with the status that an error is."""
     for kind, code in _CODES:
         if isinstance(error, kind):
             context.abort(code, str(error))
     _LOG.error("a call failed", exc_info=error)
     context.abort(grpc.StatusCode.INTERNAL, f"unexpected {type(error).__name__}, a bug: please report it with the log")
+    raise AssertionError("abort raises")

@@ -109,9 +109,7 @@ class Service:
         def answer(conn: Connection) -> bytes:
             chosen = self._chosen(conn, wanted, DataClass.SCALAR)
             entries = self._scalars(conn, chosen, k)
-            return b"".join(
-                answers.run_entry(run.name, [entries[one.id] for one in series]) for run, series in chosen
-            )
+            return b"".join(answers.run_entry(run.name, [entries[one.id] for one in series]) for run, series in chosen)
 
         return self._within(seconds, answer, b"")
 
@@ -220,16 +218,16 @@ class Service:
         if series is None or point is None:
             return None
         heads = payloads.heads(conn, [point]).get(point, [])
-        if key.index >= payloads.count(series, heads):
+        if key.number >= payloads.count(heads):
             return None
         first = heads[0]
         if first.kind == "image":
-            return payloads.sizes(first)[key.index] if key.index < 2 else payloads.stored(conn, heads[key.index - 2])
+            return payloads.sizes(first)[key.number] if key.number < 2 else payloads.stored(conn, heads[key.number - 2])
         if first.dtype == "string":
-            return payloads.string(conn, first, key.index)
+            return payloads.string(conn, first, key.number)
         if mindspore.is_graph(series):
             return b"".join(mindspore.graph_def(conn, point))
-        return payloads.stored(conn, heads[key.index])
+        return payloads.stored(conn, heads[key.number])
 
     def _within(self, seconds: float | None, work: Callable[[Connection], T], nothing: T) -> T:
         """Return what `work` makes of one snapshot; `nothing` where there is no database yet and that is no error."""
@@ -268,5 +266,5 @@ def _sequences(
 ) -> Iterator[bytes]:
     """Yield the references of each point."""
     for key in payloads.keys_of(series.id, points):
-        indices = range(payloads.count(series, heads.get(key, [])))
+        indices = range(payloads.count(heads.get(key, [])))
         yield answers.blob_references(keys.encode(BlobKey("", run.name, series.name, key[1], i)) for i in indices)
