@@ -37,3 +37,4 @@ class Config:
     port: int = 8080  # 0: any free one
     threads: int = 8  # of the web server
     query_seconds: float = 10.0  # deadline of a REST query
+    grpc: str | None = None  # HOST:PORT of TensorBoard's data provider; None: not served

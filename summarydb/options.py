@@ -14,7 +14,7 @@ from summarydb.settings import SETTINGS, Settings, load
 
 F = TypeVar("F", bound=Callable[..., Any])
 INDEXING = ("reconcile", "follow-symlinks", "polling", "batch-points", "slice-bytes", "max-record-bytes", "kernel")
-SERVING = ("host", "port", "threads", "query-seconds", "allow-anonymous")
+SERVING = ("host", "port", "threads", "query-seconds", "allow-anonymous", "grpc")
 LOGGING = ("verbose", "log-format")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 LOGDIRS = click.argument("logdirs", metavar="LOGDIR...", nargs=-1)

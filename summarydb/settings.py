@@ -143,14 +143,15 @@ def from_json(values: Mapping[str, Any]) -> Settings:
 def check_exposure(settings: Settings) -> None:
     """Refuse to serve other machines without saying so: there are no access tokens yet."""
     host = settings.config.host
-    if settings.allow_anonymous or _is_loopback(host):
+    if settings.allow_anonymous or is_loopback(host):
         return
     raise UsageError(
         f"--host {host} lets other machines read everything: add --allow-anonymous if you mean it, or leave --host out"
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is reached from this machine alone."""
     import ipaddress
 
     try:
@@ -284,6 +285,13 @@ def _text(text: str) -> str:
     return text
 
 
+def _grpc_address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not host or not colon or not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or int(port) > 65535:
+        raise ValueError("is no HOST:PORT; 127.0.0.1:0 is any free port of this machine")
+    return text
+
+
 def _log_format(text: str) -> str:
     if text not in {"text", "json"}:
         raise ValueError("is neither text nor json")
@@ -307,6 +315,7 @@ SETTINGS = (
     Setting("threads", _whole(1, 256), "N", "Threads that answer requests."),
     Setting("query-seconds", _seconds(zero=False), "SECONDS", "Deadline of a query."),
     Setting("allow-anonymous", _switch, None, "Let other machines read without a token.", "-"),
+    Setting("grpc", _grpc_address, "HOST:PORT", "Serve TensorBoard's data provider there, too; port 0: any free one."),
     Setting("verbose", _switch, None, "Log more, and show tracebacks.", "-"),
     Setting("log-format", _log_format, "FORMAT", "Log lines for people (text) or programs (json).", "-"),
 )

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from indexer.config import Config
 from indexer.errors import Refuse, UsageError
 from summarydb.settings import Settings
 
@@ -69,12 +70,13 @@ def serve(
     sock: socket.socket,
     stop: threading.Event,
     *,
-    ready: Callable[[], None],
+    ready: Callable[[str | None], None],
     ask: Callable[[dict[str, object]], None] | None = None,
 ) -> None:
     """Serve the database on `sock`, which listens already, until `stop`.
 
-    ready: called when requests are answered from now on.  ask: takes what the web would have the indexer do.
+    ready: called when requests are answered from now on, with the address of the data provider, None where it is not
+    served.  ask: takes what the web would have the indexer do.
     Refuse where the database is missing, foreign or of another schema.
     """
     with importing():
@@ -90,10 +92,25 @@ def serve(
         try:
             migrate.require(engine)
             app = create_app(config, engine) if ask is None else create_app(config, engine, ask=ask)
-            ready()
-            answer(app, sock, threads=config.threads, stop=stop)
+            with data_provider(config) as address:
+                ready(address)
+                answer(app, sock, threads=config.threads, stop=stop)
         finally:
             engine.dispose()
+
+
+@contextmanager
+def data_provider(config: Config) -> Iterator[str | None]:
+    """Serve TensorBoard's data provider within the block, where it is wanted; yields its address."""
+    if config.grpc is None:
+        yield None
+        return
+    from summarydb import provider
+
+    host, port = provider.split_address(config.grpc)
+    answers = provider.service(config.url, location=shown(config.url), seconds=config.query_seconds)
+    with provider.serving(answers, host, port, threads=config.threads) as address:
+        yield address
 
 
 @contextmanager

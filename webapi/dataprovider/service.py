@@ -55,6 +55,11 @@ class Service:
         self._kept_bytes = 0
         self._lock = threading.Lock()
 
+    def check(self) -> None:
+        """Raise what every call would: Wait where there is no database, Refuse where it is of another schema."""
+        with self._reader.snapshot(self._seconds) as conn:
+            self._catalogue.runs(conn)
+
     # Lists ------------------------------------------------------------------------------------------------------------
     def experiment(self, _message: bytes, _seconds: float | None = None) -> bytes:
         """GetExperiment: answered without the database, for it is asked before anything is loaded."""
