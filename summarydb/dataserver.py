@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--logdir", required=True, help="directory that holds the runs")
     add("--db", help="database, a SQLAlchemy URL  [default: a SQLite file in the cache directory, one a logdir]")
     add("--host", default="localhost", help="address to serve on  [default: localhost]")
-    add("--port", type=int, default=0, help="port to serve on  [default: 0, any free one]")
+    add("--port", type=int, default=6806, help="port to serve on; 0: any free one  [default: 6806]")
     add("--port-file", help="write the port there, and a newline")
     add("--error-file", help="write there, in one line, why this could not start")
     add("--reload", type=_reload, default=5.0, help="seconds between two looks at the directory; once: one pass")

@@ -230,11 +230,9 @@ def _series(row: TagRow, kinds: Kinds) -> Series | None:
         row.max_length,
         disturbed=row.seq > 0,
         rolled_count=row.rolled_count,
+        numbers=bool(row.numbers) and shape.data_class is not DataClass.SCALAR,
     )
-    if shape.data_class is DataClass.SCALAR:
-        made.mixed = bool(kinds)
-    else:
-        made.mixed = payloads.doubtful(made, kinds, numbers=bool(row.numbers))
+    made.mixed = payloads.doubtful(made, kinds)
     return made
 
 

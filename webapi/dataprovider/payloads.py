@@ -121,20 +121,21 @@ class Valid:
         return float(known.max()) if len(known) else 0.0
 
 
-def doubtful(series: Series, kinds: Mapping[str, tuple[int, int]], *, numbers: bool) -> bool:
+def doubtful(series: Series, kinds: Mapping[str, tuple[int, int]]) -> bool:
     """Tell whether some points may be no values of the class of their series.
 
-    kinds: of its payloads, how many of each and how many with an error.  numbers: some points are numbers.
+    kinds: of its payloads, how many of each and how many with an error.
     """
+    if series.data_class is DataClass.SCALAR:
+        return bool(kinds)
     own = {kind: errors for kind, (_, errors) in kinds.items() if kind != _MESSAGE}
-    if numbers or len(own) > 1 or (_MESSAGE in kinds and series.data_class is not DataClass.TENSOR):
+    if series.numbers or len(own) > 1 or (_MESSAGE in kinds and series.data_class is not DataClass.TENSOR):
         return True
-    match series.data_class:
-        case DataClass.TENSOR:
-            return not own.keys() <= _TENSORS or any(own.values())
-        case DataClass.BLOB_SEQUENCE:  # the longest of all points need not be one of these
-            return series.disturbed or not own.keys() <= _BLOBS or (mindspore.is_graph(series) and any(own.values()))
-    return bool(kinds)
+    if series.data_class is DataClass.TENSOR:
+        return not own.keys() <= _TENSORS or any(own.values())
+    if series.disturbed or not own.keys() <= _BLOBS:  # the longest of all points need not be one of those that count
+        return True
+    return mindspore.is_graph(series) and any(own.values())
 
 
 def valid_points(conn: Connection, series: Series) -> Valid:
@@ -148,23 +149,22 @@ def valid_points(conn: Connection, series: Series) -> Valid:
         heads.setdefault((head.step, head.seq), []).append(head)
     newest = sampling.valid(points.step, points.seq)
     longest = 0
-    keys = zip(points.step.tolist(), points.seq.tolist(), points.value.tolist(), strict=True)
-    for i, (step, seq, value) in enumerate(keys):
+    for i, key in enumerate(zip(points.step.tolist(), points.seq.tolist(), strict=True)):
         if not newest[i]:
             continue
-        of_point = heads.get((step, seq), [])
-        newest[i] = _fits(series, of_point, value)
+        of_point = heads.get(key, [])
+        newest[i] = _fits(series, of_point)
         if newest[i] and series.data_class is DataClass.BLOB_SEQUENCE:
             longest = max(longest, count(of_point))
     return Valid(points.at(newest), longest)
 
 
-def _fits(series: Series, heads: Sequence[Head], value: float) -> bool:
+def _fits(series: Series, heads: Sequence[Head]) -> bool:
     """Tell whether a point is a value of the class of its series."""
     if series.data_class is DataClass.SCALAR:
         return not heads
-    if not heads:  # no strings at all, or a number; an infinite or finite one says so
-        return math.isnan(value)
+    if not heads:  # a number, else a tensor of no strings
+        return not series.numbers
     first = heads[0]
     if series.data_class is DataClass.TENSOR:
         if first.kind == _MESSAGE:  # metadata alone: the value is the null tensor

@@ -93,6 +93,7 @@ class Series:
     max_length: int
     disturbed: bool  # some points may be superseded
     rolled_count: int
+    numbers: bool = False  # some points are numbers; of a series that is none of numbers
     mixed: bool = False  # some points may be no values of its class: all are looked at
     valid: int | None = None  # points that remain, where all were looked at
 
