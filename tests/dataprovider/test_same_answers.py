@@ -1,4 +1,4 @@
-"""Every call answers as TensorBoard's own data server does, over all of the sample data; differences are listed here."""
+"""Every call answers as TensorBoard's own data server does, over all of the sample data; what differs is listed."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Run:
     """A job as TensorBoard has it. It never changes, but for `entries`, which whoever fills them fills alike."""
 
     id: int
-    revision: int
+    version: tuple[str, int]  # database and revision: what is the same in them is the same
     name: str
     start_time: float | None
     groups: dict[tuple[str, DataClass], tuple[Series, ...]] | None = None  # by plugin; None: not looked up yet
@@ -122,9 +122,10 @@ class Catalogue:
         for job, root, train_id, start_time, revision in rows:
             name = _run_name(str(train_id), roots[root] if len(roots) > 1 else None)  # type: ignore[index]
             known = self._runs.get(job)  # type: ignore[call-overload]
-            if known is not None and (known.revision, known.name, known.start_time) == (revision, name, start_time):
+            version = (self._database, revision)
+            if known is not None and (known.version, known.name, known.start_time) == (version, name, start_time):
                 continue
-            self._runs[job] = Run(job, revision, name, start_time)  # type: ignore[index, arg-type]
+            self._runs[job] = Run(job, version, name, start_time)  # type: ignore[index, arg-type]
             self._loaded.pop(job, None)  # type: ignore[call-overload]
 
     def _look_up(self, conn: Connection, runs: Sequence[Run]) -> None:
@@ -146,7 +147,7 @@ class Catalogue:
             for one in sorted(found[run.id].values(), key=lambda one: one.name):
                 groups.setdefault((one.plugin, one.data_class), []).append(one)
             sorted_ = {key: tuple(group) for key, group in groups.items()}
-            self._runs[run.id] = Run(run.id, run.revision, run.name, run.start_time, sorted_)
+            self._runs[run.id] = Run(run.id, run.version, run.name, run.start_time, sorted_)
             self._loaded[run.id] = len(found[run.id])
         self._order = tuple(self._runs[run.id] for run in self._order)
 
@@ -159,7 +160,7 @@ class Catalogue:
             job, count = self._loaded.popitem(last=False)
             total -= count
             run = self._runs[job]
-            self._runs[job] = Run(run.id, run.revision, run.name, run.start_time)
+            self._runs[job] = Run(run.id, run.version, run.name, run.start_time)
         self._order = tuple(self._runs[run.id] for run in self._order)
 
 

@@ -33,18 +33,23 @@ def edges(rows: bytes) -> bytes:
 def table(said: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
     """Return the facts of a lineage record as a table of two columns: TensorBoard shows it as one."""
     rows = [(b"name", b"value")]
-    for name, value in _leaves("", said.get("content") or {}):
+    for name, value in _leaves("", said.get("content")):
         shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         rows.append((name.encode("utf-8", "replace"), shown.encode("utf-8", "replace")))
     return rows
 
 
 def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for name, inner in value.items():
-            yield from _leaves(f"{prefix}/{name}" if prefix else str(name), inner)
-    elif prefix:
+    """Yield path and value of all that a JSON value holds; a list of plain values is one."""
+    inner: list[tuple[str, Any]] = []
+    if isinstance(value, Mapping):
+        inner = [(str(name), one) for name, one in value.items()]
+    elif isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
+        inner = [(str(i) if len(value) > 1 else "", one) for i, one in enumerate(value)]
+    if not inner:
         yield prefix, value
+    for name, one in inner:
+        yield from _leaves("/".join(part for part in (prefix, name) if part), one)
 
 
 def graph_def(conn: Connection, key: tuple[int, int, int]) -> Iterator[bytes]:

@@ -35,7 +35,7 @@ T = TypeVar("T")
 class Answered(NamedTuple):
     """A series in an answer of ReadScalars."""
 
-    revision: int  # of its job
+    version: tuple[str, int]  # of its run
     entry: bytes
 
 
@@ -163,7 +163,7 @@ class Service:
             for run, series in chosen:
                 for one in series:
                     kept = self._kept.get((one.id, k))
-                    if kept is not None and kept.revision == run.revision:
+                    if kept is not None and kept.version == run.version:
                         found[one.id] = kept.entry
                         self._kept.move_to_end((one.id, k))
                     else:
@@ -181,7 +181,7 @@ class Service:
         with self._lock:
             for (run, one), content in zip(missing, made, strict=True):
                 found[one.id] = answers.entry(one.name, content)
-                self._keep((one.id, k), Answered(run.revision, found[one.id]))
+                self._keep((one.id, k), Answered(run.version, found[one.id]))
         return found
 
     def _keep(self, key: tuple[int, int], answered: Answered) -> None:
