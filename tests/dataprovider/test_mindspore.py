@@ -100,7 +100,7 @@ def test_lineage_is_a_table_of_text(url: str, tmp_path: Path) -> None:
     assert [b"name", b"value"] == found["lineage/train_lineage"][0]
     rows = {name.decode(): value.decode() for name, value in found["lineage/train_lineage"]}
     assert ("Adam", 0.5) == (rows["hyper_parameters/optimizer"], float(rows["hyper_parameters/learning_rate"]))
-    assert [b"map_str/note", "é".encode()] in found["lineage/user_defined_info"]
+    assert [b"user_info/map_str/note", "é".encode()] in found["lineage/user_defined_info"]
 
 
 def test_graphs_become_graph_defs(url: str, tmp_path: Path) -> None:
