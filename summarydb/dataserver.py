@@ -14,7 +14,7 @@ import threading
 from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from indexer.config import Config, Root
 from indexer.errors import Refuse, SummaryDBError
@@ -22,6 +22,9 @@ from indexer.version import __version__
 from summarydb import ending, provider
 from summarydb.indexing import Indexing
 from summarydb.settings import Settings
+
+if TYPE_CHECKING:
+    from webapi.dataprovider.service import Service
 
 BAD_LOGDIR = 8
 NOT_BOUND = 9
@@ -36,6 +39,23 @@ class _Failed(Exception):
     def __init__(self, code: int, line: str) -> None:
         super().__init__(line)
         self.code = code
+
+
+class _Late:
+    """The data provider, made behind the port file: the parent waits for that, and need not wait for our imports."""
+
+    def __init__(self, url: str, location: str) -> None:
+        self._url = url
+        self._location = location
+        self._made: Service | None = None
+        self._lock = threading.Lock()
+
+    def service(self) -> Service:
+        """Return the data provider; whoever comes first makes it."""
+        with self._lock:
+            if self._made is None:
+                self._made = provider.service(self._url, location=self._location, seconds=_QUERY_SECONDS, empty=True)
+            return self._made
 
 
 def main() -> None:
@@ -63,14 +83,17 @@ def run(given: argparse.Namespace) -> int:
     with ExitStack() as stack:
         stack.enter_context(ending.signals(stop.set))
         provider.require("grpc")
-        answers = provider.service(url, location=given.logdir, seconds=_QUERY_SECONDS, empty=True)
+        late = _Late(url, given.logdir)
         try:
-            address = stack.enter_context(provider.serving(answers, _host(given.host), given.port, threads=_THREADS))
+            address = stack.enter_context(
+                provider.serving(late.service, _host(given.host), given.port, threads=_THREADS)
+            )
         except Refuse as e:
             raise _Failed(NOT_BOUND, str(e)) from None
         _, port = provider.split_address(address)
         if given.port_file is not None:
             _write(given.port_file, f"{port}\n")
+        late.service()
         if given.verbose:
             ending.say(f"serving {logdir} at {address} from {url}")
         if given.die_after_stdin:

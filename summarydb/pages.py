@@ -27,7 +27,7 @@ def run(settings: Settings, *, port: int, more: Sequence[str]) -> int:
     asked = threading.Event()
     with (
         ending.signals(asked.set),
-        provider.serving(answers, provider.LOOPBACK, 0, threads=config.threads) as address,
+        provider.serving(lambda: answers, provider.LOOPBACK, 0, threads=config.threads) as address,
     ):
         command = [sys.executable, "-P", "-m", "tensorboard.main", f"--grpc_data_provider={address}"]
         process = subprocess.Popen([*command, f"--host={config.host}", f"--port={port}", *more])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -58,8 +58,11 @@ def service(url: str, *, location: str, seconds: float, empty: bool = False) -> 
 
 
 @contextmanager
-def serving(answers: Service, host: str, port: int, *, threads: int) -> Iterator[str]:
-    """Answer on an address until the block ends; yields `HOST:PORT`. Refuse where it cannot be had."""
+def serving(answers: Callable[[], Service], host: str, port: int, *, threads: int) -> Iterator[str]:
+    """Answer on an address until the block ends; yields `HOST:PORT`. Refuse where it cannot be had.
+
+    answers: gives the service; called with every request, by any thread.
+    """
     require("grpc")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what goes wrong is said once, by us
     from webapi.dataprovider import server as grpc_server

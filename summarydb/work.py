@@ -109,7 +109,7 @@ def data_provider(config: Config) -> Iterator[str | None]:
 
     host, port = provider.split_address(config.grpc)
     answers = provider.service(config.url, location=shown(config.url), seconds=config.query_seconds)
-    with provider.serving(answers, host, port, threads=config.threads) as address:
+    with provider.serving(lambda: answers, host, port, threads=config.threads) as address:
         yield address
 
 

@@ -25,7 +25,7 @@ from tests.support.records import png, tb_histogram, tb_image, tb_scalar, tb_str
 from tests.support.viewer import EVERYTHING, KINDS, SECONDS, ask, blob, names, plugins, provider, request, status
 from webapi.dataprovider import keys, payloads, server
 from webapi.dataprovider.keys import BlobKey
-from webapi.dataprovider.service import CHUNK_BYTES
+from webapi.dataprovider.service import CHUNK_BYTES, Service
 
 CODE = grpc.StatusCode
 FILE = "events.out.tfevents.1000"
@@ -127,7 +127,8 @@ def test_huge_filters_are_answered(stub: Any) -> None:
 def test_bytes_that_are_no_message_are_an_invalid_argument(stub: Any, tensorboard_url: str) -> None:
     """A client that sends anything gets a status, and the server goes on."""
     del stub
-    running = server.create(_service(tensorboard_url), threads=2)
+    service = Service(Reader(tensorboard_url), location="", seconds=SECONDS)
+    running = server.create(lambda: service, threads=2)
     port = server.bind(running, "127.0.0.1", 0)
     running.start()
     try:
@@ -141,12 +142,6 @@ def test_bytes_that_are_no_message_are_an_invalid_argument(stub: Any, tensorboar
                     assert CODE.INVALID_ARGUMENT == caught.value.code()
     finally:
         running.stop(0).wait()
-
-
-def _service(url: str) -> Any:
-    from webapi.dataprovider.service import Service
-
-    return Service(Reader(url), location="", seconds=SECONDS)
 
 
 def test_keys_name_blobs_and_nothing_else(stub: Any) -> None:

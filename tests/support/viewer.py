@@ -43,7 +43,8 @@ def asking(port: int) -> Iterator[Any]:
 def provider(url: str, *, seconds: float = SECONDS, empty: bool = False) -> Iterator[Any]:
     """Serve our data provider over a database; gives a stub to ask it."""
     reader = Reader(url)
-    running = server.create(Service(reader, location="here", seconds=seconds, empty=empty), threads=4)
+    service = Service(reader, location="here", seconds=seconds, empty=empty)
+    running = server.create(lambda: service, threads=4)
     port = server.bind(running, "127.0.0.1", 0)
     running.start()
     try:

@@ -21,6 +21,7 @@ from indexer import text
 from indexer.db.connection import Connection
 from webapi.dataprovider import answers, mindspore, sampling
 from webapi.dataprovider.answers import Ints
+from webapi.dataprovider.errors import TooLarge
 from webapi.dataprovider.sampling import Points
 from webapi.dataprovider.series import LINEAGE, DataClass, Series
 
@@ -59,10 +60,6 @@ _BLOBS = frozenset({"image", "audio", "graph"})
 _MESSAGE = "message"  # metadata that differ from the series', or of a value without content
 _HEADS = """b.tag_id, b.step, b.seq, b.ordinal, b.kind, b.encoding, b.width, b.height, b.dtype, b.shape, b.length,
     b.facts, b.error"""
-
-
-class TooLarge(Exception):
-    """An answer is larger than its reader takes."""
 
 
 class Head(NamedTuple):

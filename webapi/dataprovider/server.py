@@ -9,18 +9,33 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 
 from indexer.errors import Deadline, Refuse, SummaryDBError
-from webapi.dataprovider.payloads import TooLarge
-from webapi.dataprovider.service import Service
+from webapi.dataprovider.errors import TooLarge
 from webapi.errors import Malformed, Unknown
+
+if TYPE_CHECKING:  # numpy takes longer to import than gRPC: a port is to be there first
+    from webapi.dataprovider.service import Service
 
 SERVICE = "tensorboard.data.TensorBoardDataProvider"
 """On the wire; the methods' names are behind it."""
 MAX_REQUEST_BYTES = 64 * 2**20
+
+_UNARY = {
+    "GetExperiment": "experiment",
+    "ListPlugins": "plugins",
+    "ListRuns": "runs",
+    "ListScalars": "list_scalars",
+    "ReadScalars": "read_scalars",
+    "ListTensors": "list_tensors",
+    "ReadTensors": "read_tensors",
+    "ListBlobSequences": "list_blob_sequences",
+    "ReadBlobSequences": "read_blob_sequences",
+}
+"""Calls, and the methods of Service that answer them."""
 
 _LOG = logging.getLogger(__name__)
 _CODES = (
@@ -37,21 +52,16 @@ _OPTIONS = (
 )
 
 
-def create(service: Service, *, threads: int) -> grpc.Server:
-    """Return a server that answers once it has a port and is started."""
-    unary = {
-        "GetExperiment": service.experiment,
-        "ListPlugins": service.plugins,
-        "ListRuns": service.runs,
-        "ListScalars": service.list_scalars,
-        "ReadScalars": service.read_scalars,
-        "ListTensors": service.list_tensors,
-        "ReadTensors": service.read_tensors,
-        "ListBlobSequences": service.list_blob_sequences,
-        "ReadBlobSequences": service.read_blob_sequences,
+def create(answers: Callable[[], Service], *, threads: int) -> grpc.Server:
+    """Return a server that answers once it has a port and is started.
+
+    answers: gives the service, called with every request: what it needs may be imported behind the first one.
+    """
+    handlers = {
+        name: grpc.unary_unary_rpc_method_handler(_answering(lambda method=method: getattr(answers(), method)))  # type: ignore[misc]
+        for name, method in _UNARY.items()
     }
-    handlers = {name: grpc.unary_unary_rpc_method_handler(_answering(call)) for name, call in unary.items()}
-    handlers["ReadBlob"] = grpc.unary_stream_rpc_method_handler(_streaming(service.blob))
+    handlers["ReadBlob"] = grpc.unary_stream_rpc_method_handler(_streaming(lambda: answers().blob))
     server = grpc.server(ThreadPoolExecutor(threads, thread_name_prefix="grpc"), options=_OPTIONS)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     return server
@@ -69,10 +79,12 @@ def bind(server: grpc.Server, host: str, port: int) -> int:
     return bound
 
 
-def _answering(call: Callable[[bytes, float | None], bytes]) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+def _answering(
+    call: Callable[[], Callable[[bytes, float | None], bytes]],
+) -> Callable[[bytes, grpc.ServicerContext], bytes]:
     def answer(message: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            return call(message, context.time_remaining())
+            return call()(message, context.time_remaining())
         except Exception as e:
             _abort(context, e)
 
@@ -80,11 +92,11 @@ def _answering(call: Callable[[bytes, float | None], bytes]) -> Callable[[bytes,
 
 
 def _streaming(
-    call: Callable[[bytes, float | None], Iterator[bytes]],
+    call: Callable[[], Callable[[bytes, float | None], Iterator[bytes]]],
 ) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
     def answer(message: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         try:
-            yield from call(message, context.time_remaining())
+            yield from call()(message, context.time_remaining())
         except Exception as e:
             _abort(context, e)
 
