@@ -144,8 +144,11 @@ def _host(host: str) -> str:
 
 def _watch_parent(stop: threading.Event) -> None:
     """Set `stop` when standard input closes: whoever started us is gone."""
-    while os.read(0, 4096):
-        continue
+    try:
+        while os.read(0, 4096):
+            continue
+    except OSError:
+        pass  # there is none: nobody is left to wait for
     stop.set()
 
 

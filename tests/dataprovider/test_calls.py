@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import psycopg
 import pytest
 from sqlalchemy import Engine, text
+from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
 from tensorboard.data.proto import data_provider_pb2 as messages
+from tensorboard.util import tensor_util
 
 from indexer.db.reader import Reader
 from indexer.errors import Wait
 from tests.conftest import Backend
 from tests.dataprovider.conftest import loaded
 from tests.support.engines import transaction
-from tests.support.following import index_once, make
+from tests.support.following import SMALL, index_once, make
 from tests.support.postgres import PostgresServer, database_of
 from tests.support.program import append
-from tests.support.records import png, tb_histogram, tb_image, tb_scalar, tb_strings, tb_version
+from tests.support.records import frame, png, tb_histogram, tb_image, tb_scalar, tb_strings, tb_version
 from tests.support.viewer import EVERYTHING, KINDS, SECONDS, ask, blob, names, plugins, provider, request, status
 from webapi.dataprovider import keys, payloads, server
 from webapi.dataprovider.keys import BlobKey
@@ -188,10 +192,6 @@ def test_a_large_blob_comes_in_parts(url: str, tmp_path: Path) -> None:
 
 def test_what_is_referred_to_is_read_from_its_file(engine: Engine, url: str, tmp_path: Path) -> None:
     """A payload too long for the database is read where it lies, as long as it is still there unchanged."""
-    from dataclasses import replace
-
-    from tests.support.following import SMALL
-
     content = b"".join(b"%8d" % i for i in range(2000))
     records = [tb_image("i", 1, content, 1.0), tb_histogram("h", 1, [float(i) for i in range(600)], [1.0] * 600, 1.0)]
     root = make(tmp_path / "runs", {FILE: run_of(*records)})
@@ -203,6 +203,32 @@ def test_what_is_referred_to_is_read_from_its_file(engine: Engine, url: str, tmp
         assert CODE.NOT_FOUND == status(stub, "ReadBlob", messages.ReadBlobRequest(blob_key=key))
         (root / FILE).unlink()
         assert CODE.NOT_FOUND == status(stub, "ReadBlob", messages.ReadBlobRequest(blob_key=key))
+
+
+def test_a_long_tensor_is_read_from_its_file(engine: Engine, url: str, tmp_path: Path) -> None:
+    """Elements that lie in the file as they are wanted are read there; what would have to be converted is left out."""
+    large = np.arange(5000, dtype="<f4")
+    converted = tensor_pb2.TensorProto(dtype=types_pb2.DT_INT16, int_val=[1] * 5000)
+    converted.tensor_shape.dim.add(size=5000)
+    metadata = summary_pb2.SummaryMetadata(data_class=2)
+    metadata.plugin_data.plugin_name = "mine"
+    made = [tensor_util.make_tensor_proto(large), converted]
+    made[0].tensor_content = large.tobytes()
+    del made[0].float_val[:]
+    values = [
+        summary_pb2.Summary.Value(tag=tag, tensor=one, metadata=metadata) for tag, one in zip("ab", made, strict=True)
+    ]
+    event = event_pb2.Event(wall_time=1.0, step=1, summary=summary_pb2.Summary(value=values))
+    root = make(tmp_path / "runs", {FILE: run_of(frame(event.SerializeToString()))})
+    index_once(engine, root, config=replace(SMALL, max_blob_bytes=4000))
+    with provider(url) as stub:
+        assert {(".", "a")} == set(ask(stub, "ListTensors", "mine"))
+        read = ask(stub, "ReadTensors", "mine", points=5)
+        assert large.tolist() == tensor_util.make_ndarray(read[".", "a"].value[0]).tolist()
+        assert [] == list(read[".", "b"].step)
+        (root / FILE).unlink()
+        (gone,) = ask(stub, "ReadTensors", "mine", points=5)[".", "a"].value
+        assert (0,) == tensor_util.make_ndarray(gone).shape
 
 
 def test_more_than_the_client_takes_is_refused(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:

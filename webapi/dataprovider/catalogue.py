@@ -36,6 +36,8 @@ _BLOBS = (
 )
 
 
+JobRow = tuple[int, int, str, float | None, int]
+"""Columns of `_JOBS`."""
 Kinds = dict[str, tuple[int, int]]
 """Payloads of a series by kind: how many there are, and how many of them with an error."""
 
@@ -117,16 +119,16 @@ class Catalogue:
         begun = [run for run in self._runs.values() if run.start_time is not None]
         self._order = tuple(sorted(begun, key=lambda run: (run.start_time or 0.0, run.name)))
 
-    def _take(self, rows: Iterable[Sequence[object]], roots: dict[int, str]) -> None:
+    def _take(self, rows: Iterable[JobRow], roots: dict[int, str]) -> None:
         """Note rows of `_JOBS`; a run whose row is as it was keeps its series."""
         for job, root, train_id, start_time, revision in rows:
-            name = _run_name(str(train_id), roots[root] if len(roots) > 1 else None)  # type: ignore[index]
-            known = self._runs.get(job)  # type: ignore[call-overload]
+            name = _run_name(train_id, roots[root] if len(roots) > 1 else None)
+            known = self._runs.get(job)
             version = (self._database, revision)
             if known is not None and (known.version, known.name, known.start_time) == (version, name, start_time):
                 continue
-            self._runs[job] = Run(job, version, name, start_time)  # type: ignore[index, arg-type]
-            self._loaded.pop(job, None)  # type: ignore[call-overload]
+            self._runs[job] = Run(job, version, name, start_time)
+            self._loaded.pop(job, None)
 
     def _look_up(self, conn: Connection, runs: Sequence[Run]) -> None:
         """Read the series of runs. A fixed number of statements, and one a series whose points are to be looked at."""

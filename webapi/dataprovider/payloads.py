@@ -57,6 +57,7 @@ _DTYPES = {
 }
 _TENSORS = frozenset({"histogram", "tensor", "pr_curve", "mesh", "layout", "text", "hparams", LINEAGE})
 _BLOBS = frozenset({"image", "audio", "graph"})
+_NOT_CONVERTED = "too long to be converted"  # begins the error of what is kept as the record that holds it
 _MESSAGE = "message"  # metadata that differ from the series', or of a value without content
 _HEADS = """b.tag_id, b.step, b.seq, b.ordinal, b.kind, b.encoding, b.width, b.height, b.dtype, b.shape, b.length,
     b.facts, b.error"""
@@ -166,7 +167,8 @@ def _fits(series: Series, heads: Sequence[Head]) -> bool:
     if series.data_class is DataClass.TENSOR:
         if first.kind == _MESSAGE:  # metadata alone: the value is the null tensor
             return "metadata" in str(first.said.get("field"))
-        return first.kind in _TENSORS and not (first.kind == "histogram" and first.error is not None)
+        wrong = first.error is not None and (first.kind == "histogram" or first.error.startswith(_NOT_CONVERTED))
+        return first.kind in _TENSORS and not wrong
     if mindspore.is_graph(series):
         return first.error is None
     return first.kind in _BLOBS or (first.dtype == "string" and len(first.dims) == 1)
@@ -267,9 +269,11 @@ def _tensor(series: Series, of_point: Sequence[Head], data: Mapping[BlobKey, byt
         case "lineage":
             rows = mindspore.table(first.said)
             return answers.tensor(_STRING, [len(rows), 2], strings=[cell for row in rows for cell in row])
-        case "histogram" if first.said.get("columns") == "left,width,count":
+        case "histogram" if first.said.get("columns") == "left,width,count" and data[first[:4]]:
             return answers.tensor(_DTYPES["float64"], first.dims, content=mindspore.edges(data[first[:4]]))
     content = data[first[:4]]
+    if first.length and not content:  # its file is gone
+        return answers.tensor(_DTYPES[first.dtype or "float32"], [0, *first.dims[1:]])
     if first.dtype is None:  # what could not be taken apart is stored as it was written
         return content
     if first.dtype == "string":
