@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from indexer.types import MAX_BLOB_BYTES, MAX_RECORD_BYTES
@@ -32,9 +32,18 @@ class Config:
     slice_bytes: int = 16 * 2**20  # read at once
     max_record_bytes: int = MAX_RECORD_BYTES
     max_blob_bytes: int = MAX_BLOB_BYTES  # a longer payload stays in its file
+    max_cached_jobs: int = 0  # loaded at most, others when somebody asks for them; 0: all are loaded
     kernel: bool = True  # compiled decode where numba is there
     host: str = "127.0.0.1"
     port: int = 8080  # 0: any free one
     threads: int = 8  # of the web server
     query_seconds: float = 10.0  # deadline of a REST query
+    max_queue: int = 512  # requests that wait for a thread; more are refused
+    max_events_clients: int = 16  # of /events and of waiting /changes, a thread each
+    token: str | None = field(default=None, repr=False)  # whoever has it may read; None: everybody may
+    allowed_hosts: tuple[str, ...] = ()  # names in the Host header, beside those of loopback
+    cors_origins: tuple[str, ...] = ()  # whose pages may read: `https://HOST[:PORT]`, or `*`
+    url_prefix: str = ""  # before every path, as "/summarydb"
+    trusted_proxy: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-* headers count
+    access_log: bool = False
     grpc: str | None = None  # HOST:PORT of TensorBoard's data provider; None: not served

@@ -22,6 +22,10 @@ class Wait(SummaryDBError):
     """Something outside must change first: a directory appears, a lease ends, a database comes back."""
 
 
+class Unreachable(Wait):
+    """The database cannot be talked to just now: nothing at all can be written, not even that we wait."""
+
+
 class Report(SummaryDBError):
     """This input is bad: record it against its shard or request, go on with the others."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger, Processor
@@ -22,15 +23,53 @@ def get() -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", _Late())
 
 
+class Unfailing:
+    """A stream for words about ourselves: where they cannot be written (a full disk, a closed pipe), work goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, if it can be."""
+        with suppress(OSError, ValueError):  # ValueError: it is closed
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, if it can be."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Tell whether people look at it."""
+        return self._stream.isatty()
+
+
 class _Late:
     """A logger that imports and sets up structlog when it is first used."""
 
     def __getattr__(self, name: str) -> Any:
-        import structlog
+        try:
+            import structlog
 
-        if not structlog.is_configured():
-            _set_up()
+            if not structlog.is_configured():
+                _set_up()
+        except OSError:  # too many files are open to read its code: what happened matters more than how it looks
+            return _say_plainly
         return getattr(structlog.get_logger(), name)
+
+
+def _say_plainly(event: str, **facts: object) -> None:
+    err = Unfailing(sys.stderr)
+    err.write(f"{event} {' '.join(f'{name}={value!r}' for name, value in facts.items())}\n")
+    err.flush()
+
+
+def _printer() -> Any:
+    """Return what prints lines to standard error as it is then: tests put their own there."""
+    import structlog
+
+    return structlog.PrintLogger(cast("TextIO", Unfailing(sys.stderr)))
 
 
 def _set_up() -> None:
@@ -52,6 +91,6 @@ def _set_up() -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if _wanted["verbose"] else logging.INFO),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is then: tests put their own there
+        logger_factory=lambda *_: _printer(),
         cache_logger_on_first_use=False,
     )

@@ -561,3 +561,60 @@ CREATE VIEW v_explain_scores AS
         WHERE f.latest;
 
 UPDATE summarydb_version SET version_num='0006' WHERE summarydb_version.version_num = '0005';
+
+CREATE TABLE loose_tags (
+    tag_id INTEGER NOT NULL,
+    row_count BIGINT NOT NULL,
+    sweep_after DOUBLE PRECISION NOT NULL,
+    reindex_id INTEGER,
+    CONSTRAINT pk_loose_tags PRIMARY KEY (tag_id)
+);
+
+CREATE TABLE pruned_jobs (
+    root_id INTEGER NOT NULL,
+    train_key BYTEA NOT NULL,
+    train_id TEXT NOT NULL,
+    pruned_at DOUBLE PRECISION NOT NULL,
+    CONSTRAINT pk_pruned_jobs PRIMARY KEY (root_id, train_key),
+    CONSTRAINT fk_pruned_jobs_root_id_roots FOREIGN KEY(root_id) REFERENCES roots (id) ON DELETE CASCADE
+);
+
+CREATE TABLE reindexes (
+    id SERIAL NOT NULL,
+    job_id INTEGER NOT NULL,
+    file TEXT,
+    requested_at DOUBLE PRECISION NOT NULL,
+    finished_at DOUBLE PRECISION,
+    error TEXT,
+    CONSTRAINT pk_reindexes PRIMARY KEY (id),
+    CONSTRAINT fk_reindexes_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_reindexes_job_id ON reindexes (job_id);
+
+CREATE INDEX ix_restarts_shard_id ON restarts (shard_id);
+
+ALTER TABLE jobs ADD COLUMN evicted_at DOUBLE PRECISION;
+
+ALTER TABLE index_state ADD COLUMN outside_writes BIGINT DEFAULT 0 NOT NULL;
+
+UPDATE summarydb_version SET version_num='0009' WHERE summarydb_version.version_num = '0006';
+
+CREATE TABLE removed_jobs (
+    id SERIAL NOT NULL,
+    job_id INTEGER NOT NULL,
+    root_id INTEGER NOT NULL,
+    train_id TEXT NOT NULL,
+    revision BIGINT NOT NULL,
+    CONSTRAINT pk_removed_jobs PRIMARY KEY (id)
+);
+
+CREATE INDEX ix_removed_jobs_revision ON removed_jobs (revision);
+
+INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT 0, 0, '', change_counter FROM index_state;
+
+CREATE FUNCTION note_removed_jobs() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE counted bigint; BEGIN IF EXISTS (SELECT 1 FROM gone) THEN UPDATE index_state SET change_counter = change_counter + 1 RETURNING change_counter INTO counted; INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT g.id, g.root_id, g.train_id, counted FROM gone g ORDER BY g.id; DELETE FROM removed_jobs WHERE id <= (SELECT max(id) - 10000 FROM removed_jobs); END IF; RETURN NULL; END $$;
+
+CREATE TRIGGER jobs_removed AFTER DELETE ON jobs REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION note_removed_jobs();
+
+UPDATE summarydb_version SET version_num='0012' WHERE summarydb_version.version_num = '0009';

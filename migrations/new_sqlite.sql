@@ -562,3 +562,58 @@ CREATE VIEW v_explain_scores AS
         WHERE f.latest;
 
 UPDATE summarydb_version SET version_num='0006' WHERE summarydb_version.version_num = '0005';
+
+CREATE TABLE loose_tags (
+    tag_id INTEGER NOT NULL,
+    row_count BIGINT NOT NULL,
+    sweep_after DOUBLE NOT NULL,
+    reindex_id INTEGER,
+    CONSTRAINT pk_loose_tags PRIMARY KEY (tag_id)
+);
+
+CREATE TABLE pruned_jobs (
+    root_id INTEGER NOT NULL,
+    train_key BLOB NOT NULL,
+    train_id TEXT NOT NULL,
+    pruned_at DOUBLE NOT NULL,
+    CONSTRAINT pk_pruned_jobs PRIMARY KEY (root_id, train_key),
+    CONSTRAINT fk_pruned_jobs_root_id_roots FOREIGN KEY(root_id) REFERENCES roots (id) ON DELETE CASCADE
+);
+
+CREATE TABLE reindexes (
+    id INTEGER NOT NULL,
+    job_id INTEGER NOT NULL,
+    file TEXT,
+    requested_at DOUBLE NOT NULL,
+    finished_at DOUBLE,
+    error TEXT,
+    CONSTRAINT pk_reindexes PRIMARY KEY (id),
+    CONSTRAINT fk_reindexes_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_reindexes_job_id ON reindexes (job_id);
+
+CREATE INDEX ix_restarts_shard_id ON restarts (shard_id);
+
+ALTER TABLE jobs ADD COLUMN evicted_at DOUBLE;
+
+ALTER TABLE index_state ADD COLUMN outside_writes BIGINT DEFAULT 0 NOT NULL;
+
+UPDATE summarydb_version SET version_num='0009' WHERE summarydb_version.version_num = '0006';
+
+CREATE TABLE removed_jobs (
+    id INTEGER NOT NULL,
+    job_id INTEGER NOT NULL,
+    root_id INTEGER NOT NULL,
+    train_id TEXT NOT NULL,
+    revision BIGINT NOT NULL,
+    CONSTRAINT pk_removed_jobs PRIMARY KEY (id)
+);
+
+CREATE INDEX ix_removed_jobs_revision ON removed_jobs (revision);
+
+INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT 0, 0, '', change_counter FROM index_state;
+
+CREATE TRIGGER jobs_removed AFTER DELETE ON jobs BEGIN UPDATE index_state SET change_counter = change_counter + 1; INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT OLD.id, OLD.root_id, OLD.train_id, change_counter FROM index_state; DELETE FROM removed_jobs WHERE id <= (SELECT max(id) - 10000 FROM removed_jobs); END;
+
+UPDATE summarydb_version SET version_num='0012' WHERE summarydb_version.version_num = '0009';

@@ -1,8 +1,10 @@
 """A child of `up`: settings come in on standard input, messages go both ways as JSON lines, the end is its end.
 
-From the parent: the settings, then {"migrated": true} to the web and {"ask": {...}} to the indexer. Standard input
-closes when the parent asks us to end, and also when it dies in whatever way: that is how nobody is left behind.
-To the parent: {"migrated": true}, {"progress": {...}}, {"port": N}, {"ready": URL}, {"ask": {...}}, {"refused": LINE}.
+From the parent: the settings, then {"migrated": true} and {"waiting": TEXT or null} to the web and {"ask": {...}} to
+the indexer. Standard input closes when the parent asks us to end, and also when it dies in whatever way: that is how
+nobody is left behind.
+To the parent: {"migrated": true}, {"progress": {...}}, {"port": N}, {"ready": URL}, {"ask": {...}}, {"waiting": TEXT or
+null}, {"refused": LINE}.
 """
 
 from __future__ import annotations
@@ -97,16 +99,20 @@ def index(parent: Parent, *, once: bool = False) -> None:
         report=report,
         migrated=lambda: parent.tell(migrated=True),
         ready=indexers.append,
+        waiting=lambda why: parent.tell(waiting=why),
     )
 
 
 def serve(parent: Parent) -> None:
     """Serve until the parent ends. The socket listens at once: whoever comes early waits, and is answered."""
     migrated = threading.Event()
+    waiting: list[str | None] = [None]  # what the indexer waits for
 
     def heard(message: dict[str, Any]) -> None:
         if "migrated" in message:
             migrated.set()
+        if "waiting" in message:
+            waiting[0] = message["waiting"]
 
     parent.listen(heard)
     config = parent.settings.config
@@ -123,6 +129,7 @@ def serve(parent: Parent) -> None:
             parent.settings,
             sock,
             parent.stop,
-            ready=lambda grpc: parent.tell(ready=work.address_of(config.host, sock), grpc=grpc),
+            ready=lambda grpc: parent.tell(ready=work.address_of(config, sock), grpc=grpc),
             ask=lambda message: parent.tell(ask=message),
+            waiting=lambda: waiting[0],
         )

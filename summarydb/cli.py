@@ -12,7 +12,7 @@ from indexer.errors import SummaryDBError
 from summarydb import __version__, ending
 from summarydb.options import print_json
 
-COMMANDS = ("db", "export", "index", "serve", "sql", "status", "tensorboard", "up")
+COMMANDS = ("db", "export", "index", "prune", "reindex", "serve", "sql", "status", "tensorboard", "up")
 """Names in order; `summarydb.commands` has a module of the same name for each, with `_` for `-`."""
 
 

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TypeVar
 
 from indexer.errors import SummaryDBError, UsageError
+from indexer.log import Unfailing
 
 OK = 0
 REFUSED = 1  # an unusable database or directory: an operator must act
@@ -30,8 +31,9 @@ T = TypeVar("T")
 
 def say(line: str) -> None:
     """Print one line about ourselves on standard error."""
-    sys.stderr.write(f"summarydb: {line}\n")
-    sys.stderr.flush()
+    err = Unfailing(sys.stderr)
+    err.write(f"summarydb: {line}\n")
+    err.flush()
 
 
 def served(url: str, grpc: str | None, *, as_json: bool) -> str:

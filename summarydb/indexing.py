@@ -72,7 +72,10 @@ class Indexing:
         with self._lock:
             if self._stop.is_set():
                 return ending.OK, ""
-            process = self._process = up.spawn("_index", *(["--once"] if self._once else []))
+            try:
+                process = self._process = up.spawn("_index", *(["--once"] if self._once else []))
+            except OSError as e:  # no descriptor, no memory, too many processes: that passes
+                return ending.BROKEN, f"it cannot be started: {e.strerror or e}"
         words = ""
         try:
             if process.stdin is not None:

@@ -13,8 +13,26 @@ from indexer.errors import UsageError
 from summarydb.settings import SETTINGS, Settings, load
 
 F = TypeVar("F", bound=Callable[..., Any])
-INDEXING = ("reconcile", "follow-symlinks", "polling", "batch-points", "slice-bytes", "max-record-bytes", "kernel")
-SERVING = ("host", "port", "threads", "query-seconds", "allow-anonymous", "grpc")
+INDEXING = (
+    *("reconcile", "follow-symlinks", "polling", "batch-points", "slice-bytes", "max-record-bytes"),
+    *("max-cached-jobs", "kernel"),
+)
+SERVING = (
+    "host",
+    "port",
+    "threads",
+    "query-seconds",
+    "max-queue",
+    "max-events-clients",
+    "token",
+    "allow-anonymous",
+    "allowed-hosts",
+    "cors-origins",
+    "url-prefix",
+    "trusted-proxy",
+    "access-log",
+    "grpc",
+)
 LOGGING = ("verbose", "log-format")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 LOGDIRS = click.argument("logdirs", metavar="LOGDIR...", nargs=-1)
@@ -29,7 +47,7 @@ def options(*names: str) -> Callable[[F], F]:
         for setting in reversed(chosen):
             default = getattr(defaults, setting.field or setting.key, None)
             if setting.metavar is not None:
-                text = setting.help if default is None else f"{setting.help}  [default: {default}]"
+                text = setting.help if default in {None, "", ()} else f"{setting.help}  [default: {default}]"
                 option = click.option(f"--{setting.name}", setting.key, metavar=setting.metavar, help=text)
             elif setting.name == "verbose":
                 option = click.option("-v", "--verbose", setting.key, is_flag=True, default=None, help=setting.help)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from indexer.log import Unfailing
+
 _BAR = 24  # characters
 _PLAIN_SECONDS = 5.0  # between two plain lines
 
@@ -15,7 +17,7 @@ class ProgressLine:
     """Shows a load until everything on disk is loaded once; then it says so and keeps quiet."""
 
     def __init__(self, out: TextIO, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.out = out
+        self.out = Unfailing(out)
         self.terminal = out.isatty()
         self.monotonic = monotonic
         self.shown = monotonic()

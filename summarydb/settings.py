@@ -24,6 +24,7 @@ _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 _ROOT_NAME = re.compile(r"(?![A-Za-z]$)[^/\\:]+")  # one letter is a drive
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
+_OWN_PATHS = {"api", "static", "v1", "metrics"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Setting:
     metavar: str | None  # None: a switch
     help: str
     field: str = ""  # of Config, where it is called otherwise; "-": of Settings
+    secret: bool = False  # no message may show it
 
     @property
     def key(self) -> str:
@@ -81,7 +83,7 @@ def load(
         try:
             value = setting.parse(text)
         except ValueError as e:
-            raise UsageError(f"{source}: {text!r} {e}") from None
+            raise UsageError(f"{source}: {'it' if setting.secret else repr(text)} {e}") from None
         if setting.field == "-":
             own[setting.key] = value
         else:
@@ -135,18 +137,19 @@ def to_json(settings: Settings) -> dict[str, Any]:
 
 def from_json(values: Mapping[str, Any]) -> Settings:
     """Return the Settings that `to_json` was given."""
-    fields = dict(values["config"])
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values["config"].items()}
     fields["roots"] = tuple(Root(r["name"], Path(r["path"]), r["named"]) for r in fields["roots"])
     return Settings(**{**values, "config": Config(**fields)})
 
 
 def check_exposure(settings: Settings) -> None:
-    """Refuse to serve other machines without saying so: there are no access tokens yet."""
+    """Refuse to serve other machines without a token, unless that is said to be meant."""
     host = settings.config.host
-    if settings.allow_anonymous or is_loopback(host):
+    if settings.config.token is not None or settings.allow_anonymous or is_loopback(host):
         return
     raise UsageError(
-        f"--host {host} lets other machines read everything: add --allow-anonymous if you mean it, or leave --host out"
+        f"--host {host} lets other machines read everything: set SUMMARYDB_TOKEN (or --token) to a secret, add"
+        " --allow-anonymous if everybody may read, or leave --host out"
     )
 
 
@@ -292,6 +295,50 @@ def _grpc_address(text: str) -> str:
     return text
 
 
+def _token(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", text):  # what `Authorization: Bearer` can carry, RFC 6750
+        raise ValueError("is no token: use letters, digits and . _ ~ + / -, for instance from `openssl rand -hex 24`")
+    return text
+
+
+def _several(one: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(one(part.strip()) for part in text.split(",")))
+
+    return parse
+
+
+def _host_name(text: str) -> str:
+    if text != "*" and not re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", text):
+        raise ValueError("holds what is no host name (without a port)")
+    return text.lower()
+
+
+def _origin(text: str) -> str:
+    if text != "*" and not re.fullmatch(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", text):
+        raise ValueError("holds what is no origin: write http://HOST or https://HOST, with :PORT where it has one")
+    return text.lower()
+
+
+def _network(text: str) -> str:
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise ValueError("holds what is no IP address or network") from None
+
+
+def _prefix(text: str) -> str:
+    prefix = text.rstrip("/")
+    parts = prefix.split("/")[1:]
+    if prefix and (not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", prefix) or {".", ".."} & set(parts)):
+        raise ValueError("is no prefix of paths like /summarydb")
+    if parts and parts[0] in _OWN_PATHS:
+        raise ValueError("begins like paths of our own: choose another first part")
+    return prefix
+
+
 def _log_format(text: str) -> str:
     if text not in {"text", "json"}:
         raise ValueError("is neither text nor json")
@@ -309,12 +356,41 @@ SETTINGS = (
     Setting(
         "max-blob-bytes", _whole(0, MAX_PROTOBUF_BYTES), "BYTES", "A longer payload stays in its file, referred to."
     ),
+    Setting("max-cached-jobs", _whole(0), "N", "Jobs loaded at most, others when somebody asks for them; 0: all."),
     Setting("kernel", _switch, None, "Decode with the compiled kernel; the plain path gives the same rows, slowly."),
     Setting("host", _text, "HOST", "Address to serve on."),
     Setting("port", _whole(0, 65535), "PORT", "Port to serve on; 0: any free one."),
     Setting("threads", _whole(1, 256), "N", "Threads that answer requests."),
     Setting("query-seconds", _seconds(zero=False), "SECONDS", "Deadline of a query."),
+    Setting(
+        "max-queue", _whole(1, 1000), "N", "Requests that wait for a thread at most; more are refused for a moment."
+    ),
+    Setting("max-events-clients", _whole(0, 256), "N", "Clients of /events at most, a thread each."),
+    Setting(
+        "token",
+        _token,
+        "TOKEN",
+        "Secret that readers must send. Others on this machine may see flags: rather set SUMMARYDB_TOKEN.",
+        secret=True,
+    ),
     Setting("allow-anonymous", _switch, None, "Let other machines read without a token.", "-"),
+    Setting(
+        "allowed-hosts",
+        _several(_host_name),
+        "NAMES",
+        "Names this server has for its clients, commas between them; on loopback beside localhost. *: any.",
+    ),
+    Setting(
+        "cors-origins", _several(_origin), "ORIGINS", "Sites whose pages may read, commas between them; *: any site."
+    ),
+    Setting("url-prefix", _prefix, "PATH", "Serve below this path, as /summarydb, behind a reverse proxy."),
+    Setting(
+        "trusted-proxy",
+        _several(_network),
+        "ADDRESSES",
+        "Proxies whose X-Forwarded-For, -Proto, -Host and -Prefix count, commas between them.",
+    ),
+    Setting("access-log", _switch, None, "Log a line a request."),
     Setting("grpc", _grpc_address, "HOST:PORT", "Serve TensorBoard's data provider there, too; port 0: any free one."),
     Setting("verbose", _switch, None, "Log more, and show tracebacks.", "-"),
     Setting("log-format", _log_format, "FORMAT", "Log lines for people (text) or programs (json).", "-"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from indexer import text
 from indexer.db import migrate
-from indexer.db.engine import read_only
+from indexer.db.engine import read_only, server_time
 from indexer.db.overview import Overview, overview
 from indexer.errors import Refuse
 from indexer.version import REVISION
@@ -21,7 +21,7 @@ from summarydb.work import naming, open_existing, shown
 _SECONDS = 30.0
 _RIGHT = (False, False, True, True, True, True, False)
 ALIVE_SECONDS = 30.0
-"""An indexer whose heartbeat is older is gone, or hangs."""
+"""An indexer whose heartbeat is older is gone, or hangs; as much ahead: its clock was wrong, and it is gone."""
 
 
 def read(url: str) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def read(url: str) -> dict[str, Any]:
             if found is None:
                 raise Refuse("the database is empty: run `summarydb up LOGDIR` first")
             with read_only(engine, seconds=_SECONDS) as conn:
-                return facts(overview(conn), database=shown(url), schema=found, now=time.time())
+                return facts(overview(conn), database=shown(url), schema=found, now=server_time(conn) or time.time())
         finally:
             engine.dispose()
 
@@ -77,7 +77,7 @@ def facts(found: Overview, *, database: str, schema: str, now: float) -> dict[st
     for job in jobs:
         job["root"] = names.get(job["root"])
     indexers = [
-        {**row, "alive": row["state"] != "stopped" and now - row["heartbeat"] <= ALIVE_SECONDS}
+        {**row, "alive": row["state"] != "stopped" and abs(now - row["heartbeat"]) <= ALIVE_SECONDS}
         for row in found.indexers
         if row["state"] != "stopped"
     ]

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from summarydb import ending
 from summarydb.progress import ProgressLine
 from summarydb.settings import Settings, to_json
+from summarydb.work import how_to_open
 
 FIRST_PAUSE = 0.5  # seconds before a child is started again; doubles up to LAST_PAUSE
 LAST_PAUSE = 30.0
@@ -92,6 +93,7 @@ class Up:
         self.progress = ProgressLine(sys.stderr)
         self.migrated = False
         self.announced = False
+        self.waiting: str | None = None  # what the indexer waits for, or waits of it
         self.refusal: tuple[int, str] | None = None
 
     def run(self) -> int:
@@ -121,7 +123,11 @@ class Up:
 
     def start(self, child: Child) -> None:
         """Start `child`."""
-        child.process = spawn(_COMMANDS[child.task])
+        try:
+            child.process = spawn(_COMMANDS[child.task])
+        except OSError as e:  # no descriptor, no memory, too many processes: that passes
+            self.start_later(child, f"cannot be started ({e.strerror or e}); it is tried")
+            return
         child.born = time.monotonic()
         child.start_at = None
         child.last_words = ""
@@ -129,10 +135,10 @@ class Up:
         threading.Thread(target=self.listen, args=(child, child.process), daemon=True).start()
 
     def send_settings(self, child: Child) -> None:
-        """Send what a child needs first, as one line; the web also whether the schema is there."""
+        """Send what a child needs first, as one line; the web also whether the schema is there, and what is amiss."""
         child.tell(**to_json(self.settings))
         if child is self.web and self.migrated:
-            child.tell(migrated=True)
+            child.tell(migrated=True, waiting=self.waiting)
 
     def listen(self, child: Child, process: subprocess.Popen[str]) -> None:
         """Put all that `process` says into the inbox, and its end."""
@@ -147,7 +153,11 @@ class Up:
         match message:
             case {"migrated": True}:
                 self.migrated = child.was_ready = True
-                self.web.tell(migrated=True)
+                self.waiting = None
+                self.web.tell(migrated=True, waiting=None)
+            case {"waiting": str() | None as why}:
+                self.waiting = why
+                self.web.tell(waiting=why)
             case {"progress": dict(progress)}:
                 self.progress.show(**progress)
             case {"port": int(port)}:  # the next life of the web keeps the address
@@ -171,21 +181,30 @@ class Up:
             sys.stdout.flush()
         except OSError:
             return  # nobody reads it
+        if (line := how_to_open(self.settings.config, url)) is not None:
+            ending.say(line)
 
     def bury(self, child: Child, code: int) -> None:
         """Note that `child` ended: a refusal ends us, anything else starts it again after a pause."""
         child.process = None
-        name = f"the {child.task} process"
         if code in {ending.REFUSED, ending.USAGE} or (code == ending.LATER and not child.was_ready):
             if self.refusal is None or child is self.indexer:
-                self.refusal = (ending.USAGE if code == ending.USAGE else ending.REFUSED, child.last_words or name)
+                words = child.last_words or f"the {child.task} process"
+            self.refusal = (ending.USAGE if code == ending.USAGE else ending.REFUSED, words)
             return
-        now = time.monotonic()
-        if now - child.born > STEADY_SECONDS:
+        if time.monotonic() - child.born > STEADY_SECONDS:
             child.pause = FIRST_PAUSE
+        self.start_later(child, f"ended ({child.last_words or cause(code)}); it is started")
+
+    def start_later(self, child: Child, why: str) -> None:
+        """Start `child` after its pause, and say so; the web is told what the indexer lacks."""
         self.progress.close()
-        ending.say(f"{name} ended ({child.last_words or cause(code)}); it is started again in {child.pause:g} s")
-        child.start_at = now + child.pause
+        news = f"the {child.task} process {why} again in {child.pause:g} s"
+        ending.say(news)
+        if child is self.indexer:
+            self.waiting = news
+            self.web.tell(waiting=news)
+        child.start_at = time.monotonic() + child.pause
         child.pause = min(child.pause * 2, LAST_PAUSE)
 
     def start_due(self) -> None:

@@ -18,6 +18,7 @@ from summarydb.settings import Settings
 if TYPE_CHECKING:  # heavy: imported where used
     from sqlalchemy import Engine
 
+    from indexer.db.connection import Database
     from indexer.ingest.watch import Indexer, Outcome, Progress
 
 LOCK_SECONDS = 5.0
@@ -32,10 +33,12 @@ def index(
     report: Callable[[Progress], None] | None = None,
     migrated: Callable[[], None] | None = None,
     ready: Callable[[Indexer], None] | None = None,
+    waiting: Callable[[str | None], None] | None = None,
 ) -> Outcome:
     """Migrate the database, load what is on disk and keep watching until `stop`; with `once`, one pass.
 
     migrated: called when the schema is there, which the web waits for.  ready: called before the first load.
+    waiting: told what is waited for while the database cannot be written, None when it can again.
     Refuse where the database cannot be used or another indexer holds it.
     """
     with importing():
@@ -55,7 +58,7 @@ def index(
             with importing():
                 from indexer.ingest.watch import Indexer  # takes a while
 
-            indexer = Indexer(config, database, report=report)
+            indexer = Indexer(config, database, report=report, waiting=waiting)
             if ready is not None:
                 ready(indexer)
             outcome = indexer.run(stop, once=once)
@@ -72,17 +75,20 @@ def serve(
     *,
     ready: Callable[[str | None], None],
     ask: Callable[[dict[str, object]], None] | None = None,
+    waiting: Callable[[], str | None] | None = None,
 ) -> None:
     """Serve the database on `sock`, which listens already, until `stop`.
 
     ready: called when requests are answered from now on, with the address of the data provider, None where it is not
-    served.  ask: takes what the web would have the indexer do.
+    served.  ask: takes what the web would have the indexer do.  waiting: tells what the indexer beside us waits for.
     Refuse where the database is missing, foreign or of another schema.
     """
     with importing():
         from indexer import log
         from indexer.db import migrate
+        from webapi import live
         from webapi.app import create_app
+        from webapi.limits import Limits
         from webapi.server import serve as answer
 
     config = settings.config
@@ -91,10 +97,18 @@ def serve(
         engine = open_existing(config.url, pool_size=config.threads)
         try:
             migrate.require(engine)
-            app = create_app(config, engine) if ask is None else create_app(config, engine, ask=ask)
+            app = create_app(config, engine, ask=ask, waiting=waiting)
+            limits = Limits(
+                threads=config.threads,
+                queue=config.max_queue,
+                events=config.max_events_clients,
+                fair=not config.trusted_proxy,
+                access_log=config.access_log,
+            )
+            ending = app.extensions[live.EXTENSION].close
             with data_provider(config) as address:
                 ready(address)
-                answer(app, sock, threads=config.threads, stop=stop)
+                answer(app, sock, stop=stop, limits=limits, waits=live.waits, ending=ending)
         finally:
             engine.dispose()
 
@@ -136,6 +150,28 @@ def open_existing(url: str, *, pool_size: int = 1) -> Engine:
 
 
 @contextmanager
+def short_write(url: str) -> Iterator[Database]:
+    """Lend an existing database to a command that writes little, beside an indexer: it takes no lock file.
+
+    Refuse where the database is missing, foreign or of another schema.
+    """
+    from indexer.db import migrate
+    from indexer.db.connection import Database
+
+    with naming(url):
+        engine = open_existing(url)
+        try:
+            migrate.require(engine)
+        finally:
+            engine.dispose()
+        database = Database(url)
+        try:
+            yield database
+        finally:
+            database.dispose()
+
+
+@contextmanager
 def naming(url: str) -> Iterator[None]:
     """Put the database's address, without a password, before what is refused about it."""
     try:
@@ -170,6 +206,14 @@ def listen(host: str, port: int) -> socket.socket:
         raise Refuse(f"{host}:{port} cannot be served on ({e.strerror}): give another --host or --port") from None
 
 
-def address_of(host: str, sock: socket.socket) -> str:
-    """Return `http://HOST:PORT` of a socket that listens."""
-    return f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
+def address_of(config: Config, sock: socket.socket) -> str:
+    """Return `http://HOST:PORT` of a socket that listens, and the prefix behind it."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return f"http://{host}:{sock.getsockname()[1]}{config.url_prefix}"
+
+
+def how_to_open(config: Config, url: str) -> str | None:
+    """Return a line for who must send a token, None where nobody must. The token itself is never printed."""
+    if config.token is None:
+        return None
+    return f"a token is asked for: open {url}/?token=TOKEN in a browser; programs send `Authorization: Bearer TOKEN`"

@@ -38,6 +38,14 @@ def postgres() -> Iterator[PostgresServer]:
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server that tests may stop: nobody else uses it."""
+    server = PostgresServer()
+    yield server
+    server.stop()
+
+
 @pytest.fixture(scope="session")
 def postgres_template(postgres: PostgresServer) -> str:
     """Name of a migrated, empty database to copy."""

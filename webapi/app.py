@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from flask import Flask, render_template, request
 from sqlalchemy import Connection, Engine
@@ -16,56 +14,58 @@ from werkzeug.wrappers import Response
 
 from indexer import log
 from indexer.config import Config
-from indexer.db.engine import read_only
+from indexer.db.engine import read_only, server_time
 from indexer.errors import Deadline, Report, Retry, SummaryDBError, Wait
 from indexer.payload import Kind
+from indexer.shortage import shortage
 from indexer.version import __version__
-from webapi import explain, graphs, kinds, queries, respond, runs, v1
+from webapi import address, explain, graphs, headers, kinds, live, queries, respond, runs, v1
+from webapi.access import Access, knows
+from webapi.accesslog import AccessLog
 from webapi.errors import Malformed, Unknown
+from webapi.looks import Looks
 from webapi.parameters import Parameter, Values, parse
+from webapi.proxy import BehindProxy
 from webapi.v1 import Ask, Route, Site
 
 RETRY_SECONDS = 1
-HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none';"
-    " object-src 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 METHODS = ["GET"]  # Flask adds HEAD and OPTIONS
 
 
-def create_app(config: Config, engine: Engine, *, ask: Ask | None = None) -> Flask:
+def create_app(
+    config: Config, engine: Engine, *, ask: Ask | None = None, waiting: Callable[[], str | None] | None = None
+) -> Flask:
     """Return the WSGI application over `engine` (indexer.db.engine.open_reader: it cannot write).
 
-    `ask` takes wishes to the indexer where there is one to ask; see webapi.v1.Ask.
+    `ask` takes wishes to the indexer where there is one to ask, see webapi.v1.Ask; `waiting` tells what it waits for.
     """
     app = Flask("webapi")
     app.url_map.merge_slashes = False  # a train_id in the path may hold `./` and end in `/`
     app.jinja_env.filters |= {"when": when, "size": size}
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    site = Site(config, engine, __version__, ask)
-    _guard(app, config.host)
+    site = Site(config, engine, __version__, None if ask is None else Looks(ask), waiting=waiting or (lambda: None))
+    _guard(app, config)
     _mount_api(app, site)
     _mount_pages(app, site)
+    # Outside Flask, so that all in it, and the log, see the client's side of a proxy.
+    app.wsgi_app = BehindProxy(app.wsgi_app, prefix=config.url_prefix, trusted=config.trusted_proxy)  # type: ignore[method-assign]
+    if config.access_log:
+        app.wsgi_app = AccessLog(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
 # Every request --------------------------------------------------------------------------------------------------------
-def _guard(app: Flask, host: str) -> None:
-    """Check the Host header, turn errors into problems, set headers, compress."""
-    loopback = is_loopback(host)
+def _guard(app: Flask, config: Config) -> None:
+    """Check who asks, turn errors into problems, set headers, compress."""
+    access = Access(config)
 
     @app.before_request
-    def check_host() -> Response | None:
-        named = request.environ.get("HTTP_HOST")
-        if loopback and named is not None and not is_loopback(re.sub(r":[0-9]*\Z", "", named)):
-            return respond.problem(
-                403, "this server answers on loopback only: call it localhost, 127.0.0.1 or [::1]"
-            )  # another site's name that points here: DNS rebinding
-        return None
+    def check() -> Response | None:
+        return access.refuse(request)
+
+    @app.context_processor
+    def addresses() -> dict[str, str]:
+        return {"root": address.root()}
 
     @app.errorhandler(Exception)
     def problem(error: Exception) -> Response:
@@ -73,18 +73,10 @@ def _guard(app: Flask, host: str) -> None:
 
     @app.after_request
     def finish(response: Response) -> Response:
-        response.headers.update(HEADERS)
+        access.share(request, response)
+        for name, value in headers.SAFE.items():
+            response.headers.setdefault(name, value)
         return respond.compress(response, request)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether `host` can only be this machine."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _problem(error: Exception) -> Response:
@@ -102,8 +94,10 @@ def _problem(error: Exception) -> Response:
             answer = respond.problem(503, str(error))
             answer.headers["Retry-After"] = str(RETRY_SECONDS)
             return answer
+        case OSError() if (lack := shortage(error)) is not None:
+            return _problem(Wait(lack))
         case SummaryDBError():  # an operator must act first
-            log.get().error("refused", path=request.path, why=str(error))
+            log.get().error("refused", path=quote(request.path, safe="/"), why=str(error))
             return respond.problem(503, str(error))
         case RequestRedirect():
             return error.get_response()
@@ -115,7 +109,7 @@ def _problem(error: Exception) -> Response:
                 if name.lower() in {"allow", "retry-after"}:
                     answer.headers[name] = value
             return answer
-    log.get().error("failed", path=request.path, exc_info=error)
+    log.get().error("failed", path=quote(request.path, safe="/"), exc_info=error)
     return respond.problem(500, "a defect of this program: its log says more")
 
 
@@ -124,11 +118,20 @@ def _mount_api(app: Flask, site: Site) -> None:
     def values_of(route: Route) -> Values:
         return parse(route.parameters, query_string())
 
-    def answer(view: Callable[[Connection], v1.Answer]) -> Response:
-        """Answer with `view` unless the client has the answer: then one row is read."""
+    def answer(
+        view: Callable[[Connection], v1.Answer], jobs: Callable[[Connection], Iterable[queries.JobRef]] | None = None
+    ) -> Response:
+        """Answer with `view` unless the client has the answer: then one row is read, and one of each of `jobs`.
+
+        jobs: those that the answer derives from, and nothing else; what happens to others leaves it as it is.
+        """
         with read_only(site.engine, seconds=site.config.query_seconds) as conn:
-            tag = respond.entity_tag(request, site.version, *queries.state(conn))
+            state = queries.state(conn)
+            facts: tuple[object, ...] = state if jobs is None else (state.database_id, *map(tuple, jobs(conn)))
+            tag = respond.entity_tag(request, site.version, *facts)
             if request.if_none_match.contains_weak(tag):
+                if isinstance(site.ask, Looks):
+                    site.ask.again()
                 return respond.tagged(Response(status=304), tag)
             made = view(conn)
         return respond.tagged(made if isinstance(made, Response) else respond.stream(made), tag)
@@ -136,13 +139,18 @@ def _mount_api(app: Flask, site: Site) -> None:
     @app.get(v1.BASE + v1.HEALTH.path)
     def health() -> Response:
         values_of(v1.HEALTH)
-        with read_only(site.engine, seconds=site.config.query_seconds) as conn:
-            return v1.health(site, conn)
+        try:
+            with read_only(site.engine, seconds=site.config.query_seconds) as conn:
+                return v1.health(site, conn) if knows(request) else v1.well(conn)
+        except (Retry, Wait) as e:
+            if (why := site.waiting()) is None or not knows(request):
+                raise
+            raise Wait(f"{e}; the indexer waits: {why}") from e
 
     def mount(route: Route, view: Callable[[Site, Connection, Values], v1.Answer]) -> None:
         def call() -> Response:
             values = values_of(route)
-            return answer(lambda conn: view(site, conn, values))
+            return answer(lambda conn: view(site, conn, values), v1.of_named_jobs(route, values))
 
         app.add_url_rule(v1.BASE + route.path, route.name, call, methods=METHODS)
 
@@ -165,18 +173,21 @@ def _mount_api(app: Flask, site: Site) -> None:
         values = values_of(kinds.BLOB)
         with read_only(site.engine, seconds=site.config.query_seconds) as conn:
             kind, row = kinds.found(conn, (tag, step, seq, ordinal))
+            site.tell_of_tag(conn, tag)
             mark = respond.entity_tag(request, site.version, row.digest, row.stored.content_type)
             if request.if_none_match.contains_weak(mark):
                 return respond.tagged(Response(status=304), mark)
             return respond.tagged(kinds.content(conn, kind, row, values), mark)
 
     explain.mount(app, site, values_of, answer)
+    live.mount(app, site, values_of, answer)
     for route, view in ((graphs.NODES, graphs.page), (graphs.NODE, graphs.detail)):
 
         def in_graph(tag: int, step: int, seq: int, route: Route = route, view: graphs.View = view) -> Response:
             values = values_of(route)
             with read_only(site.engine, seconds=site.config.query_seconds) as conn:
                 row = graphs.found(conn, (tag, step, seq, 0))
+                site.tell_of_tag(conn, tag)
                 mark = respond.entity_tag(request, site.version, row.digest)
                 if request.if_none_match.contains_weak(mark):
                     return respond.tagged(Response(status=304), mark)
@@ -186,7 +197,13 @@ def _mount_api(app: Flask, site: Site) -> None:
 
     @app.get(f"{v1.BASE}/jobs/<path:rest>")
     def job(rest: str) -> Response:
-        return answer(lambda conn: v1.of_a_job(site, conn, rest, values_of))
+        named: list[tuple[queries.JobRef, str]] = []  # looked for once, by the first of both
+
+        def jobs(conn: Connection) -> list[queries.JobRef]:
+            named.append(v1.job_in_path(conn, rest))
+            return [named[0][0]]
+
+        return answer(lambda conn: v1.of_a_job(site, conn, *named[0], values_of), jobs)
 
     @app.get(f"{v1.BASE}/openapi.json")
     def document() -> Response:
@@ -226,8 +243,8 @@ def _mount_pages(app: Flask, site: Site) -> None:
         values = parse(known, query_string())
         with read_only(site.engine, seconds=site.config.query_seconds) as conn:
             state = queries.state(conn)
-            indexer = queries.indexer_heard_last(conn)
-            alive = indexer is not None and v1.alive(indexer, site.now())
+            indexer = v1.told(site, queries.indexer_heard_last(conn))
+            alive = indexer is not None and v1.alive(indexer, server_time(conn) or site.now())
             said = (indexer.state, indexer.message) if indexer is not None else None
             tag = respond.entity_tag(request, site.version, *state, alive, said)
             if request.if_none_match.contains_weak(tag):
@@ -245,9 +262,10 @@ def _mount_pages(app: Flask, site: Site) -> None:
             jobs=rows,
             more=more,
             q=values.text("q") or "",
-            api=v1.BASE,
+            api=address.root() + v1.BASE,
             indexer=indexer,
             alive=alive,
+            waiting=site.waiting(),
             version=site.version,
         )
         return respond.tagged(page, tag)

@@ -203,8 +203,9 @@ def _row(row: Any, shown: tuple[str, ...]) -> BlobRow:
 def one(conn: Connection, key: Key) -> tuple[str, BlobRow] | None:
     """Return a payload's kind and row; None where there is none. One statement."""
     query = text(
-        f"SELECT {_COLUMNS}, b.kind {_FROM}"  # values are bound
+        f"SELECT {_COLUMNS}, b.kind {_FROM}"  # noqa: S608  # values are bound
         " WHERE b.tag_id = :tag AND b.step = :step AND b.seq = :seq AND b.ordinal = :ordinal"
+        " AND EXISTS (SELECT 1 FROM tags t WHERE t.id = b.tag_id)"  # else it waits to be deleted
     )
     row = conn.execute(query, dict(zip(("tag", "step", "seq", "ordinal"), key, strict=True))).first()
     return None if row is None else (row.kind, _row(row[:16], ()))
@@ -238,6 +239,7 @@ def place(conn: Connection, key: Key) -> Place | None:
         'SELECT r.path, j.train_id, s.name, b."offset" FROM blobs b JOIN shards s ON s.id = b.shard_id'
         " JOIN jobs j ON j.id = s.job_id JOIN roots r ON r.id = j.root_id"
         " WHERE b.tag_id = :tag AND b.step = :step AND b.seq = :seq AND b.ordinal = :ordinal"
+        " AND EXISTS (SELECT 1 FROM tags t WHERE t.id = b.tag_id)"  # else it waits to be deleted
     )
     row = conn.execute(query, dict(zip(("tag", "step", "seq", "ordinal"), key, strict=True))).first()
     if row is None:

@@ -20,10 +20,11 @@ from indexer import text as names
 from indexer.db.engine import read_only
 from indexer.payload import OCTETS
 from indexer.plugins import image
-from webapi import explained, queries, respond, v1
+from webapi import explained, headers, queries, respond, v1
+from webapi.address import root
 from webapi.errors import Malformed, Unknown
 from webapi.parameters import MAX_NAME, Kind, Parameter, Values
-from webapi.v1 import AFTER, FROM_STEP, JOB, LIMIT, TO_STEP, Answer, Route, Site
+from webapi.v1 import AFTER, FROM_STEP, JOB, LIMIT, TO_STEP, Route, Site
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -66,6 +67,7 @@ SAMPLES = Route(
     ),
     "ExplainSamplePage",
     (404,),
+    of_jobs=True,
 )
 FILES = Route(
     "/explain/files",
@@ -75,6 +77,7 @@ FILES = Route(
     (JOB, FILES_CHOICE, LIMIT, AFTER),
     "ExplainFilePage",
     (404,),
+    of_jobs=True,
 )
 FILE = Route(
     "/explain/files/{file}",
@@ -130,6 +133,7 @@ RECORDS = Route(
     ),
     "ExplainRecordPage",
     (404,),
+    of_jobs=True,
 )
 RECORD = Route(
     "/explain/records/{file}/{offset}",
@@ -147,14 +151,14 @@ def mount(
     app: Flask,
     site: Site,
     values_of: Callable[[Route], Values],
-    answer: Callable[[Callable[[Connection], Answer]], Response],
+    answer: v1.Conditional,
 ) -> None:
     """Add the routes to the application. `answer` makes conditional answers of JSON, `values_of` reads the query."""
 
     def listed(route: Route, view: Callable[[Site, Connection, Values], Response]) -> None:
         def call() -> Response:
             values = values_of(route)
-            return answer(lambda conn: view(site, conn, values))
+            return answer(lambda conn: view(site, conn, values), v1.of_named_jobs(route, values))
 
         app.add_url_rule(v1.BASE + route.path, route.name, call, methods=["GET"])
 
@@ -177,7 +181,10 @@ def mount(
 
         with read_only(site.engine, seconds=site.config.query_seconds) as conn:
             queries.state(conn)
-            opened = _open(conn, file, path(conn))
+            stored = path(conn)
+            job = str(_known_file(conn, file).job_id)
+            site.tell(queries.named(conn, [job])[job])
+            opened = _open(conn, file, stored)
         mark = respond.entity_tag(request, site.version, *opened.identity)
         if request.if_none_match.contains_weak(mark):
             opened.close()
@@ -283,7 +290,7 @@ def records(site: Site, conn: Connection, values: Values) -> Response:
             "sample": row.sample_id,
             "error": None if row.error is None else names.show(row.error),
             "stored": "database" if row.stored else "file",
-            "url": f"{v1.BASE}/explain/records/{row.shard_id}/{row.offset}",
+            "url": f"{root()}{v1.BASE}/explain/records/{row.shard_id}/{row.offset}",
         }
         for row in rows
     ]
@@ -432,7 +439,7 @@ def _file(row: explained.FileRow) -> dict[str, Any]:
         "uncertainty": row.uncertainty,
         "wall_time": row.wall_time,
         "manifest": None if row.manifest is None else json.loads(names.show(row.manifest)),
-        "url": f"{v1.BASE}/explain/files/{row.shard_id}",
+        "url": f"{root()}{v1.BASE}/explain/files/{row.shard_id}",
     }
 
 
@@ -452,14 +459,14 @@ def _item(
             "ground_truth": [_shown(t.name) for t in truth],
         },
         "inferences": None if thoughts is None else [t._asdict() | {"name": _shown(t.name)} for t in thoughts],
-        "detail": f"{v1.BASE}/explain/{row.shard_id}/{row.sample_id}",
-        "url": None if row.image_path is None else f"{v1.BASE}/explain/{row.shard_id}/{row.sample_id}/image",
+        "detail": f"{root()}{v1.BASE}/explain/{row.shard_id}/{row.sample_id}",
+        "url": None if row.image_path is None else f"{root()}{v1.BASE}/explain/{row.shard_id}/{row.sample_id}/image",
     }
 
 
 def _map_url(row: explained.SampleRow, found: explained.SaliencyRow) -> str:
     wanted = urlencode({"label": found.label, "explainer": names.show(found.explainer)}, errors="surrogateescape")
-    return f"{v1.BASE}/explain/{row.shard_id}/{row.sample_id}/saliency?{wanted}"
+    return f"{root()}{v1.BASE}/explain/{row.shard_id}/{row.sample_id}/saliency?{wanted}"
 
 
 def _shown(name: str | None) -> str | None:
@@ -502,6 +509,7 @@ class _Opened:
         answer = Response(self.chunks(), content_type=self.content_type)
         answer.call_on_close(self.close)
         answer.headers["Content-Length"] = str(self.size)
+        answer.headers["Content-Security-Policy"] = headers.PAYLOAD_POLICY
         return answer
 
     def close(self) -> None:

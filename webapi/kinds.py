@@ -17,7 +17,8 @@ from werkzeug.wrappers import Response
 from indexer import text as names
 from indexer.payload import OCTETS, PLAIN_TEXT, Kind, Option, Options
 from indexer.plugins import BY_NAME, KINDS
-from webapi import blobs, queries, respond, v1
+from webapi import blobs, headers, queries, respond, v1
+from webapi.address import root
 from webapi.errors import Malformed, Unknown
 from webapi.parameters import Kind as ParameterKind
 from webapi.parameters import Parameter, Values
@@ -69,7 +70,9 @@ def _route(kind: Kind) -> Route:
         LIMIT,
         AFTER,
     )
-    return Route(kind.path, kind.path.strip("/"), kind.title, about, parameters, f"{kind.name}Page", (404,))
+    return Route(
+        kind.path, kind.path.strip("/"), kind.title, about, parameters, f"{kind.name}Page", (404,), of_jobs=True
+    )
 
 
 ROUTES = {_route(kind): kind for kind in KINDS}
@@ -160,7 +163,7 @@ def _items(
                 "error": stored.error,
                 "metadata": kind.describe(stored),
                 "url": v1.address(row.key),
-                **{name: v1.BASE + path.format(*row.key) for name, (path, _) in kind.links.items()},
+                **{name: root() + v1.BASE + path.format(*row.key) for name, (path, _) in kind.links.items()},
                 **_rendered(kind, stored, options),
             }
         )
@@ -212,6 +215,7 @@ def _bytes(data: bytes, content_type: str, key: blobs.Key, suffix: str) -> Respo
 
 
 def _inline_or_saved(answer: Response, content_type: str, key: blobs.Key, suffix: str) -> Response:
+    answer.headers["Content-Security-Policy"] = headers.PAYLOAD_POLICY
     if content_type in SAFE or content_type == respond.JSON:
         answer.headers["Content-Type"] = content_type
     else:

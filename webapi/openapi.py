@@ -10,7 +10,8 @@ from typing import Any
 from indexer import nodes, payload
 from indexer.plugins import KINDS
 from indexer.types import CacheStatus, DataClass, Format, ShardKind, ShardState
-from webapi import explain, graphs, kinds, runs
+from webapi import explain, graphs, kinds, live, runs
+from webapi.address import root
 from webapi.parameters import MAX_REPEATS, Kind, Parameter
 from webapi.v1 import BASE, PAYLOADS, ROUTES, Route
 
@@ -19,14 +20,17 @@ Schema = dict[str, Any]
 STATUSES = {
     304: "Nothing changed since the answer whose ETag came back in If-None-Match.",
     400: "A parameter is unknown, malformed or out of range; `parameter` names it.",
-    403: "The Host header names no address of this loopback server.",
+    401: "A token is needed, or another one: `Authorization: Bearer TOKEN`.",
+    403: "The Host header names no address of this server, or a page of another site asks.",
     404: "No such job or tag; `parameter` names what was looked for.",
     405: "Everything is read with GET or HEAD.",
+    429: "Too many requests of this client wait; Retry-After says when to try again.",
     500: "A defect of this program; its log has more.",
-    503: "The database cannot be read now; Retry-After says when to try again, where that may help.",
+    503: "The database cannot be read now, or too many requests wait; Retry-After says when to try again, where that"
+    " may help.",
     504: "The query passed its deadline; ask for less.",
 }
-ALWAYS = (400, 403, 405, 500, 503, 504)
+ALWAYS = (400, 401, 403, 405, 429, 500, 503, 504)
 
 
 # Schemas --------------------------------------------------------------------------------------------------------------
@@ -150,6 +154,11 @@ SCHEMAS: dict[str, Schema] = {
                     "id": _text("Random, made once with the database."),
                     "change_counter": _integer("Grows with every commit of an indexer."),
                     "size_bytes": _integer("On disk."),
+                    "wal_bytes": _nullable(_integer("Of the write-ahead log beside it; null on PostgreSQL.")),
+                    "checkpoint_starved": {
+                        "type": "boolean",
+                        "description": "The log grows because a reader keeps a transaction open: end that reader.",
+                    },
                 },
                 "The database.",
             ),
@@ -173,7 +182,8 @@ SCHEMAS: dict[str, Schema] = {
                 {status.value: _integer("Number of jobs.") for status in CacheStatus}, "Jobs by cache_status."
             ),
         },
-        "How the database and its indexer are.",
+        "How the database and its indexer are. Without the token that is asked for: only `status`.",
+        optional=["version", "database", "indexer", "scanned_at", "bytes_behind", "jobs"],
     ),
     "Job": _object(
         {
@@ -191,6 +201,7 @@ SCHEMAS: dict[str, Schema] = {
             "missing_since": _time("Since when its files are gone."),
             "last_error": _nullable(_text("Why its last pass failed.")),
             "access_time": _time("When somebody looked at it last."),
+            "evicted_at": _time("Since when it is left out of the cache; a look at it has it loaded."),
             "revision": _integer("change_counter of its last commit."),
             "bad_records": _integer("Damaged records in its files."),
             "bad_bytes": _integer("Bytes of them."),
@@ -377,6 +388,39 @@ SCHEMAS: dict[str, Schema] = {
         "What a graph says of a node.",
     ),
     "GraphNodeList": _object({"items": _list(_ref("GraphNodeDetail"), "Those of the name.")}, "Nodes of one name."),
+    "ChangesPage": _object(
+        {
+            "since": _integer("Send it the next time."),
+            "reset": {"type": "boolean", "description": "Forget what you know: the items are all jobs there are."},
+            "removed": _list(
+                _object(
+                    {
+                        "job": _integer("Id it had. Another job may have it now, and be among the items."),
+                        "root_id": _integer("Of its root."),
+                        "train_id": _text("Its train_id."),
+                        "revision": _integer("change_counter when it went."),
+                    },
+                    "A job that is gone.",
+                ),
+                "On the first page.",
+            ),
+            "items": _list(
+                {
+                    "allOf": [
+                        _ref("Job"),
+                        {
+                            "type": "object",
+                            "properties": {"tag_count": _integer("Tags it has.")},
+                            "required": ["tag_count"],
+                        },
+                    ]
+                },
+                "Jobs added or changed, by revision.",
+            ),
+            "next": NEXT,
+        },
+        "Changes since a number of the change counter.",
+    ),
     "JobPage": _page("Job"),
     "FilePage": _page("File"),
     "TagPage": _page("Tag"),
@@ -397,10 +441,18 @@ def document(version: str) -> Schema:
             ' strings "NaN", "Infinity" and "-Infinity". Unknown fields are to be ignored.',
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": BASE}],
+        "servers": [{"url": root() + BASE}],
         "paths": {
             route.path: {"get": _operation(route), "head": _head(route)}
-            for route in (*ROUTES, *runs.ROUTES, *kinds.ROUTES, *graphs.ROUTES, kinds.BLOB, *explain.ROUTES)
+            for route in (
+                *ROUTES,
+                *runs.ROUTES,
+                *kinds.ROUTES,
+                *graphs.ROUTES,
+                kinds.BLOB,
+                *explain.ROUTES,
+                *live.ROUTES,
+            )
         },
         "components": {
             "schemas": SCHEMAS,
@@ -429,12 +481,18 @@ def _operation(route: Route) -> Schema:
         "responses": {
             "200": {
                 "description": "The answer.",
-                "content": {"application/json": {"schema": _ref(route.answer)}} if route.answer else _BYTES,
+                "content": _content(route),
             },
             **({"304": {"description": STATUSES[304]}} if route.conditional else {}),
             **{str(status): {"$ref": f"#/components/responses/{status}"} for status in errors},
         },
     }
+
+
+def _content(route: Route) -> Schema:
+    if route.answer:
+        return {"application/json": {"schema": _ref(route.answer)}}
+    return _EVENTS if route is live.EVENTS else _BYTES
 
 
 def _head(route: Route) -> Schema:
@@ -463,6 +521,7 @@ _PATH: dict[str, Schema] = {
     **{name: _in_path(name, *words) for name, words in explain.PATH.items()},
     "ordinal": _in_path("ordinal", "Number of the payload within its point.", {"type": "integer"}),
 }
+_EVENTS: Schema = {"text/event-stream": {"schema": {"type": "string"}}}
 _BYTES: Schema = {name: {"schema": {"type": "string", "format": "binary"}} for name in ("*/*",)}
 
 

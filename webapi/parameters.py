@@ -17,6 +17,8 @@ MAX_NAME = 32_768
 """Longest name of a job or tag in a query string. Unit: characters."""
 MAX_REPEATS = 1_000
 """How often a repeatable parameter may be given: both databases bind that many."""
+MAX_PARAMETERS = 5_000
+"""Parameters of one query string."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)  # int() alone takes "1_000", " 1" and other scripts' digits
 
@@ -111,6 +113,8 @@ def parse(parameters: Iterable[Parameter], query: str) -> Values:
     """
     known = {p.name: p for p in parameters}
     given: dict[str, list[int | str]] = {}
+    if query.count("&") >= MAX_PARAMETERS:
+        raise Malformed("", f"is given with others, more than {MAX_PARAMETERS} in all")
     for name, text in parse_qsl(query, keep_blank_values=True, errors="surrogateescape"):
         parameter = known.get(name)
         if parameter is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -117,11 +118,12 @@ class State(NamedTuple):
 
 
 class JobRef(NamedTuple):
-    """A job as it is named."""
+    """A job as it is named, with the change counter of its last commit."""
 
     id: int
     root: str
     train_id: str
+    revision: int = 0
 
 
 class JobRow(NamedTuple):
@@ -141,6 +143,7 @@ class JobRow(NamedTuple):
     missing_since: float | None
     last_error: str | None
     access_time: float | None
+    evicted_at: float | None
     revision: int
     bad_records: int = 0
     bad_bytes: int = 0
@@ -232,6 +235,7 @@ class Health(NamedTuple):
     scanned_at: float | None
     jobs: dict[str, int]  # cache_status → how many
     bytes_behind: int  # on disk and not indexed
+    wal_bytes: int | None  # SQLite only
 
 
 _JOB_COLUMNS: dict[str, ColumnElement[Any]] = {
@@ -259,6 +263,7 @@ SORTS: dict[str, type | tuple[type, ...]] = {
     "missing_since": (float, int),
     "last_error": str,
     "access_time": (float, int),
+    "evicted_at": (float, int),
     "revision": int,
 }
 """What `/jobs` sorts by, with the types a cursor may hold."""
@@ -311,7 +316,19 @@ def health(conn: Connection) -> Health:
         scanned_at=conn.execute(select(INDEX_STATE.c.scanned_at)).scalar(),
         jobs={status.value: 0 for status in CacheStatus} | {row[0]: row[1] for row in counts},
         bytes_behind=max(0, sum(int(row[2]) for row in counts)),
+        wal_bytes=_wal_bytes(conn),
     )
+
+
+def _wal_bytes(conn: Connection) -> int | None:
+    """Return how long the WAL of a SQLite file is, 0 where there is none."""
+    if conn.dialect.name == POSTGRESQL:
+        return None
+    file = conn.execute(text("SELECT file FROM pragma_database_list() WHERE name = 'main'")).scalar_one()
+    try:
+        return Path(f"{file}-wal").stat().st_size
+    except OSError:
+        return 0
 
 
 def indexer_heard_last(conn: Connection) -> IndexerRow | None:
@@ -327,7 +344,7 @@ def named(conn: Connection, references: Sequence[str]) -> dict[str, list[JobRef]
     ids = {int(reference) for reference in references if _ID.fullmatch(reference) and int(reference) < 2**31}
     keys = {names.key(_split(reference)[1]) for reference in references if not _ID.fullmatch(reference)}
     found: list[JobRef] = []
-    refs = select(JOB.c.id, ROOT.c.name, JOB.c.train_id).join(ROOT, ROOT.c.id == JOB.c.root_id).order_by(JOB.c.id)
+    refs = select(JOB.c.id, ROOT.c.name, JOB.c.train_id, JOB.c.revision).join_from(JOB, ROOT).order_by(JOB.c.id)
     for condition in (JOB.c.id.in_(ids) if ids else None, JOB.c.train_key.in_(keys) if keys else None):
         if condition is not None:
             found += [JobRef(*row) for row in conn.execute(refs.where(condition))]
@@ -339,6 +356,12 @@ def named(conn: Connection, references: Sequence[str]) -> dict[str, list[JobRef]
             root, train_id = _split(reference)
             matches[reference] = [r for r in found if r.train_id == train_id and root in {None, r.root}]
     return matches
+
+
+def job_of_tag(conn: Connection, tag_id: int) -> list[JobRef]:
+    """Return the job of a tag, if it is still there."""
+    refs = select(JOB.c.id, ROOT.c.name, JOB.c.train_id).join(ROOT, ROOT.c.id == JOB.c.root_id)
+    return [JobRef(*row) for row in conn.execute(refs.join(TAG, TAG.c.job_id == JOB.c.id).where(TAG.c.id == tag_id))]
 
 
 def only(reference: str, matches: Sequence[JobRef], parameter: str) -> JobRef:
@@ -393,6 +416,13 @@ def job(conn: Connection, job_id: int) -> JobRow:
     """Return one job."""
     rows = [JobRow(*row) for row in conn.execute(_jobs().where(JOB.c.id == job_id))]
     return _with_damage(conn, rows)[0]
+
+
+def jobs_behind(conn: Connection, revision: int, job_id: int, *, limit: int) -> tuple[list[JobRow], bool]:
+    """Return a page of jobs by revision and id behind these, and whether more follow. Two statements."""
+    query = _jobs().where(tuple_(JOB.c.revision, JOB.c.id) > (revision, job_id))
+    rows = conn.execute(query.order_by(JOB.c.revision, JOB.c.id).limit(limit + 1)).all()
+    return _with_damage(conn, [JobRow(*row) for row in rows[:limit]]), len(rows) > limit
 
 
 def _jobs() -> Select[Any]:

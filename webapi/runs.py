@@ -126,6 +126,7 @@ LINEAGE_ROUTE = Route(
     (JOB, _where(_LINEAGE_KEYS), _sort(_LINEAGE_KEYS), LIMIT, AFTER),
     "LineagePage",
     (404,),
+    of_jobs=True,
 )
 HPARAMS_ROUTE = Route(
     "/hparams",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import socket
+import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from waitress import create_server, wasyncore
+
+from webapi.limits import Channel, Lanes, Limits, sweep
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -21,36 +25,66 @@ MAX_HEADER_BYTES = 256 * 1024
 MAX_BODY_BYTES = 64 * 1024
 """Nothing here takes a body."""
 CONNECTIONS = 1_000
+_OTHER_FILES = 100
+"""Descriptors kept for the database and what the program itself has open."""
+SWEEP_SECONDS = 1.0
+"""Between two looks for clients that are too slow."""
 
 
-def serve(app: WSGIApplication, sock: socket.socket, *, threads: int, stop: threading.Event) -> None:
-    """Answer on `sock` (bound and listening) until `stop` is set; then end within 2 s, whoever is connected."""
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a queue is no news: requests wait their turn
+def serve(
+    app: WSGIApplication,
+    sock: socket.socket,
+    *,
+    stop: threading.Event,
+    limits: Limits | None = None,
+    waits: Callable[[str, str], bool] = lambda _path, _query: False,
+    ending: Callable[[], None] = lambda: None,
+) -> None:
+    """Answer on `sock` (bound and listening) until `stop` is set; then end within 2 s, whoever is connected.
+
+    waits: tells of path and query string whether an answer waits for news.  ending: called when it is time to go.
+    """
+    limits = limits or Limits()
     sockets: dict[int, wasyncore.dispatcher] = {}
     server = create_server(
         app,
         map=sockets,
         sockets=[sock],
-        threads=threads,
+        _dispatcher=Lanes(limits, waits),
         ident=None,
         channel_timeout=IDLE_SECONDS,
-        connection_limit=CONNECTIONS,
+        connection_limit=connections(),
         max_request_header_size=MAX_HEADER_BYTES,
         max_request_body_size=MAX_BODY_BYTES,
-        clear_untrusted_proxy_headers=True,
+        clear_untrusted_proxy_headers=False,  # webapi.proxy believes whom it is told to
     )
+    server.channel_class = partial(Channel, access_log=limits.access_log)
+    sweep_at = 0.0
     try:
         while not stop.is_set():
             wasyncore.loop(timeout=POLL_SECONDS, use_poll=True, map=sockets, count=1)
+            if (now := time.monotonic()) >= sweep_at:
+                sweep(list(server.active_channels.values()), now)
+                sweep_at = now + SWEEP_SECONDS
+        ending()
         server.accepting = False
         deadline = time.monotonic() + GRACE_SECONDS
         while time.monotonic() < deadline and _busy(server):
             wasyncore.loop(timeout=POLL_SECONDS, use_poll=True, map=sockets, count=1)
     finally:
         wasyncore.close_all(sockets)
-        logging.getLogger("waitress").setLevel(logging.ERROR)  # that a thread still runs is known: it ends with us
         server.task_dispatcher.shutdown(timeout=GRACE_SECONDS / 2)
         sock.close()
+
+
+def connections() -> int:
+    """Return how many connections are held at once: fewer where this process may not open so many files."""
+    if sys.platform == "win32":
+        return CONNECTIONS
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, min(CONNECTIONS, soft - _OTHER_FILES))
 
 
 def _busy(server: object) -> bool:

@@ -8,13 +8,13 @@ import tempfile
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
 from types import NoneType
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 from sqlalchemy import Connection, Engine
 from werkzeug.wrappers import Response
@@ -22,11 +22,13 @@ from werkzeug.wrappers import Response
 from indexer import content
 from indexer import text as names
 from indexer.config import Config
-from indexer.db.engine import read_only
+from indexer.db.connection import WAL_BYTES
+from indexer.db.engine import read_only, server_time
 from indexer.payload import finite
 from indexer.types import CacheStatus, DataClass
 from indexer.version import REVISION
 from webapi import attached, queries, respond
+from webapi.address import root
 from webapi.curves import Curve, curve
 from webapi.curves import points as points_of
 from webapi.parameters import MAX_NAME, Kind, Parameter, Values
@@ -38,6 +40,8 @@ DEFAULT_POINTS = 1_000
 MAX_POINTS = 1_000_000
 ALIVE_SECONDS = 30.0
 """An indexer that was not heard of for longer counts as gone."""
+STARVED_BYTES = 2 * WAL_BYTES
+"""A WAL of this length: a reader has kept a transaction open for long, so that nothing behind it can be copied back."""
 STREAM_POINTS = 20_000
 """Points of a streamed series read at once: one transaction, so that no slow client holds a snapshot open."""
 SERIES_AT_ONCE = 400
@@ -66,11 +70,18 @@ class Site:
     version: str
     ask: Ask | None = None
     now: Callable[[], float] = time.time
+    waiting: Callable[[], str | None] = lambda: None
+    """What the indexer beside us waits for; it cannot write that into a database that is full or away."""
 
     def tell(self, jobs: Sequence[queries.JobRef]) -> None:
         """Tell the indexer, where there is one to ask, that people look at these jobs."""
         if self.ask is not None and jobs:
             self.ask({"ask": "access", "jobs": [job.id for job in jobs]})
+
+    def tell_of_tag(self, conn: Connection, tag_id: int) -> None:
+        """Tell the same of the job of a tag."""
+        if self.ask is not None:
+            self.tell(queries.job_of_tag(conn, tag_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +96,7 @@ class Route:
     answer: str  # name of a schema in webapi.openapi
     errors: tuple[int, ...]  # beside those of every route
     conditional: bool = True  # answers carry an entity tag
+    of_jobs: bool = False  # with `job=` an answer derives from what is stored of these jobs, and from nothing else
 
 
 # Parameters -----------------------------------------------------------------------------------------------------------
@@ -203,6 +215,7 @@ SERIES = Route(
     ),
     "SeriesPage",
     (404,),
+    of_jobs=True,
 )
 POINTS = Route(
     "/points",
@@ -230,6 +243,7 @@ POINTS = Route(
     ),
     "PointPage",
     (404,),
+    of_jobs=True,
 )
 ROUTES = (HEALTH, JOBS, JOB_DETAIL, JOB_FILES, JOB_TAGS, SERIES, POINTS)
 OF_A_JOB = {"": JOB_DETAIL, "/files": JOB_FILES, "/tags": JOB_TAGS}
@@ -238,17 +252,31 @@ Answer = Response | Iterator[bytes]
 """What a view returns: a whole response, or JSON in chunks of which the first is made already."""
 
 
+class Conditional(Protocol):
+    """Answers with a view unless the client has the answer; see webapi.app."""
+
+    def __call__(
+        self,
+        view: Callable[[Connection], Answer],
+        jobs: Callable[[Connection], Iterable[queries.JobRef]] | None = None,
+        /,
+    ) -> Response:
+        """Return the answer, or 304."""
+        ...
+
+
 # Views ----------------------------------------------------------------------------------------------------------------
 def health(site: Site, conn: Connection) -> Response:
     """Render `/health`."""
     found = queries.health(conn)
-    heard = found.indexer
+    heard = told(site, found.indexer)
     indexer = None
     if heard is not None:
+        now = server_time(conn) or site.now()
         indexer = {
-            "alive": alive(heard, site.now()),
+            "alive": alive(heard, now),
             "heartbeat": heard.heartbeat,
-            "lag": max(0.0, site.now() - heard.heartbeat),
+            "lag": max(0.0, now - heard.heartbeat),
             "state": heard.state,
             "message": heard.message,
             "holder": f"{heard.host}:{heard.pid}",
@@ -264,6 +292,8 @@ def health(site: Site, conn: Connection) -> Response:
             "id": found.state.database_id,
             "change_counter": found.state.change_counter,
             "size_bytes": found.size_bytes,
+            "wal_bytes": found.wal_bytes,
+            "checkpoint_starved": (found.wal_bytes or 0) > STARVED_BYTES,
         },
         "indexer": indexer,
         "scanned_at": found.scanned_at,
@@ -275,9 +305,26 @@ def health(site: Site, conn: Connection) -> Response:
     return answer
 
 
+def told(site: Site, indexer: queries.IndexerRow | None) -> queries.IndexerRow | None:
+    """Return an indexer with what the one beside us waits for, where it does: its row may be older."""
+    waiting = site.waiting()
+    return indexer if waiting is None or indexer is None else indexer._replace(state="waiting", message=waiting)
+
+
+def well(conn: Connection) -> Response:
+    """Render `/health` for those without a token: that the database can be read, and nothing of it."""
+    queries.state(conn)
+    answer = Response(respond.encode({"status": "ok"}), content_type=respond.JSON)
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
 def alive(indexer: queries.IndexerRow, now: float) -> bool:
-    """Tell whether the indexer was heard of lately and did not say good-bye."""
-    return indexer.state != "stopped" and now - indexer.heartbeat <= ALIVE_SECONDS
+    """Tell whether the indexer was heard of lately and did not say good-bye.
+
+    A heartbeat from further ahead is of one that died before its clock went back: it would have said so since.
+    """
+    return indexer.state != "stopped" and abs(now - indexer.heartbeat) <= ALIVE_SECONDS
 
 
 def jobs_wanted(values: Values) -> queries.JobsWanted:
@@ -318,12 +365,25 @@ def jobs(_site: Site, conn: Connection, values: Values) -> Response:
     return _page([row._asdict() for row in rows], following, strict=not respond.infinite(rows, _JOB_TIMES))
 
 
-_JOB_TIMES = [place for place, name in enumerate(queries.JobRow._fields) if name.endswith(("_time", "_since"))]
+_JOB_TIMES = [place for place, name in enumerate(queries.JobRow._fields) if name.endswith(("_time", "_since", "_at"))]
 
 
-def of_a_job(site: Site, conn: Connection, rest: str, parse: Callable[[Route], Values]) -> Answer:
+def job_in_path(conn: Connection, rest: str) -> tuple[queries.JobRef, str]:
+    """Return the job that a path below `/jobs/` names, and what of it: a key of OF_A_JOB."""
+    return queries.in_path(conn, rest, [suffix for suffix in OF_A_JOB if suffix])
+
+
+def of_named_jobs(route: Route, values: Values) -> Callable[[Connection], list[queries.JobRef]] | None:
+    """Return what finds the jobs that an answer derives from alone; None where it derives from more."""
+    if not route.of_jobs or not (references := values.texts("job")):
+        return None
+    return lambda conn: queries.jobs_of(conn, queries.SeriesWanted(1, references)) or []
+
+
+def of_a_job(
+    site: Site, conn: Connection, ref: queries.JobRef, suffix: str, parse: Callable[[Route], Values]
+) -> Answer:
     """Render `/jobs/{id}`, `/jobs/{id}/files` or `/jobs/{id}/tags`; `parse` reads the query string for the route."""
-    ref, suffix = queries.in_path(conn, rest, [suffix for suffix in OF_A_JOB if suffix])
     route = OF_A_JOB[suffix]
     values = parse(route)
     site.tell([ref])
@@ -477,7 +537,7 @@ def _payload(one: attached.Attached, data: dict[tuple[int, int, int, int], bytes
 
 def address(key: tuple[int, int, int, int]) -> str:
     """Return the path of a payload's bytes."""
-    return f"{BASE}/blobs/" + "/".join(map(str, key))
+    return f"{root()}{BASE}/blobs/" + "/".join(map(str, key))
 
 
 def series(site: Site, conn: Connection, values: Values) -> Iterator[bytes]:

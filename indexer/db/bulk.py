@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
@@ -211,8 +211,9 @@ def _attached(database: Database, packs: Sequence[Packed]) -> Iterator[None]:
             packed.images.clear()  # SQLite has its own copy
         yield
     finally:
-        for schema in schemas:
-            raw.execute(f"DETACH {schema}")  # gives its memory back
+        with suppress(sqlite3.ProgrammingError):  # the connection was given up, and they with it
+            for schema in schemas:
+                raw.execute(f"DETACH {schema}")  # gives its memory back
 
 
 @cache

@@ -26,7 +26,7 @@ _PLAIN_POSTGRESQL = re.compile(
     r"(?:(?P<user>[^:/?#@\[\]\s]*)(?::(?P<password>[^:/?#@\[\]\s]*))?@)?"
     r"(?P<host>[\w.-]*)(?::(?P<port>[0-9]{1,5}))?"
     r"(?:/(?P<dbname>[^/?#@\s]*))?"
-    r"(?:\?(?P<query>[^?#\s]*))?",
+    r"(?:\?(?P<query>[^?#@\s]*))?",
     re.ASCII,
 )
 
@@ -115,15 +115,32 @@ def is_write(error: Exception) -> bool:
     return getattr(error, "sqlstate", None) == "25006"
 
 
+def is_full(error: Exception) -> bool:
+    """Tell whether the database found no space on its disk."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return getattr(error, "sqlstate", None) == "53100"
+
+
+def is_failing(error: Exception) -> bool:
+    """Tell whether what is below the database fails it: its disk, its memory. It may pass.
+
+    On SQLite a quota or a limit on file sizes shows as an error of the disk, too.
+    """
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM}
+    return getattr(error, "sqlstate", None) in {"58030", "53200", "53400"}
+
+
 def is_gone(error: Exception) -> bool:
-    """Tell whether the database cannot be reached just now: none made, lost, too many, server stopping."""
+    """Tell whether the database cannot be reached just now: none made, lost, cut as idle, too many, server stopping."""
     if isinstance(error, sqlite3.Error):
         return False
     state = getattr(error, "sqlstate", None) or ""
     if not state:  # no connection came about, or it broke: libpq's own errors have no code
         psycopg: Any = sys.modules.get("psycopg")
         return psycopg is not None and isinstance(error, psycopg.OperationalError)
-    return state[:2] == "08" or state in {"53300", "57P01", "57P02", "57P03"}
+    return state[:2] == "08" or state in {"53300", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04"}
 
 
 def is_timeout(error: Exception) -> bool:

@@ -80,6 +80,15 @@ def _fold(conn: Connection, said: Mapping[int, Sequence[Said]], order: Order) ->
     _sum_up(conn, runs)
 
 
+def merge_again(conn: Connection, job: int, order: Order) -> None:
+    """Merge the lineage of a job anew from what is kept of its files (lineage_files)."""
+    given = _fold_lineage(conn, {job: []}, order)
+    query = f"SELECT {', '.join(_RUN)} FROM hparam_runs WHERE job_id = ?"
+    known = conn.execute(query, (job,)).fetchone()
+    _replace(conn, given)
+    _sum_up(conn, {job: dict(zip(_RUN, known, strict=True)) if known else dict.fromkeys(_RUN)})
+
+
 class Given(NamedTuple):
     """Hyperparameters of a job by a source; `floats` may be texts that stand for no finite number."""
 

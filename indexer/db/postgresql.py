@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.db import bulk
-from indexer.db.connection import Connection, Database, Row
+from indexer.db.connection import Connection, Database, Row, translated
 from indexer.db.dialect import POSTGRESQL
 
 FEW = 20
@@ -27,6 +27,7 @@ TYPES: Mapping[str, str] = (
     | dict.fromkeys(("name_key", "first_step", "last_step", "min_step", "max_step"), "bigint")
     | dict.fromkeys(("nan_count", "pos_inf_count", "neg_inf_count", "rolled_count", "rolled_step"), "bigint")
     | dict.fromkeys(("create_time", "update_time", "start_time", "missing_since", "access_time"), "double precision")
+    | dict.fromkeys(("evicted_at",), "double precision")
     | dict.fromkeys(("first_wall_time", "last_wall_time", "max_wall_time"), "double precision")
     | dict.fromkeys(("last_value", "min_value", "max_value"), "double precision")
     | dict.fromkeys(("train_key", "fingerprint", "tail", "series_key", "metadata", "content"), "bytea")
@@ -149,7 +150,9 @@ def unhurried(database: Database) -> Iterator[None]:
     if database.dialect != POSTGRESQL:
         yield
         return
-    database.connect().raw.execute("SET synchronous_commit = off")
+    with translated():
+        database.connect().raw.execute("SET synchronous_commit = off")
+    database.unsure = True
     try:
         yield
     finally:

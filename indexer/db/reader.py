@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from indexer.db.connection import BUSY_MS, Connection, translated
+from indexer.db.connection import BUSY_MS, POSTGRESQL_ARGUMENTS, Connection, translated
 from indexer.db.dialect import POSTGRESQL, SQLITE, driver_error, is_gone, postgresql_arguments, sqlite_file
-from indexer.errors import Wait
+from indexer.db.filesystem import in_wal_mode, network
+from indexer.errors import Refuse, Wait
 
 _CACHE_KIB = 8 * 1024
 _PROGRESS_STEPS = 2_000  # virtual machine steps between two looks at the clock
-_CONNECT_SECONDS = 10
 
 
 class Reader:
@@ -94,8 +94,13 @@ class Reader:
         if self._path is None:
             import psycopg
 
-            arguments: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS} | self._arguments
+            arguments: dict[str, Any] = POSTGRESQL_ARGUMENTS | self._arguments
             return psycopg.connect(**arguments, autocommit=True)
+        if (kind := network(self._path)) is not None and in_wal_mode(self._path):
+            raise Refuse(
+                f"the file is in WAL mode on {kind}, where that corrupts it: read it on the machine that indexes, or a"
+                " copy made with `summarydb snapshot`"
+            )
         raw = sqlite3.connect(
             f"file:{quote(os.fspath(self._path.as_posix()))}?mode=ro",
             uri=True,

@@ -220,6 +220,20 @@ def rebuild(conn: Connection, tag_id: int) -> Rolled:
     return tag
 
 
+def rebuild_from(conn: Connection, tag_id: int, step: int) -> None:
+    """Build the buckets of a tag again from a step on: points there were deleted, those before are what they were."""
+    query = "SELECT id, point_count, rolled_count, rolled_step FROM tags WHERE id = ?"
+    tag = Rolled(*conn.execute(query, (tag_id,)).fetchone())
+    if tag.point_count < LONG:
+        conn.execute("DELETE FROM point_rollups WHERE tag_id = ?", (tag_id,))
+        tag = replace(tag, rolled_count=0, rolled_step=None)
+    else:
+        if tag.rolled_step is not None and step <= tag.rolled_step:
+            tag = _truncate(conn, tag, step)
+        tag = _read_on(conn, tag, _restarts(conn, tag_id), None).tag
+    _note(conn, tag)
+
+
 def catch_up(database: Database) -> dict[int, Rolled]:
     """Roll up what stayed behind while the index of tensor_points was suspended; return the tags that moved.
 

@@ -62,6 +62,7 @@ JOB = Table(
     Column("missing_since", Double),
     Column("last_error", Text),
     Column("access_time", Double),
+    Column("evicted_at", Double),  # left out of the cache since: it is loaded when somebody asks for it
     Column("revision", BigInteger, nullable=False, server_default=text("0")),  # change_counter of its last commit
     Column("lease_owner", Integer),  # indexers.id; PostgreSQL only
     Column("lease_generation", Integer, nullable=False, server_default=text("0")),
@@ -369,6 +370,7 @@ RESTART = Table(
     Column("step", BigInteger, nullable=False),
     Column("shard_id", Integer, ForeignKey("shards.id", ondelete="CASCADE"), nullable=False),
     Column("cause", Text, nullable=False),
+    Index(None, "shard_id"),  # for whoever deletes a file
     CheckConstraint("cause IN ('session_start', 'new_file', 'same_file')", name="cause"),
 )
 """A tag that went back: its points with a smaller seq and a step of at least this one came before it."""
@@ -409,9 +411,55 @@ INDEX_STATE = Table(
     Column("database_id", Text, nullable=False),  # random, made once
     Column("change_counter", BigInteger, nullable=False, server_default=text("0")),  # raised by every commit
     Column("scanned_at", Double),  # end of the last whole scan
+    Column("outside_writes", BigInteger, nullable=False, server_default=text("0")),  # not by an indexer
     CheckConstraint("id = 1", name="one_row"),
 )
 """One row: what the whole database counts."""
+
+LOOSE_TAG = Table(
+    "loose_tags",
+    METADATA,
+    Column("tag_id", Integer, primary_key=True, autoincrement=False),
+    Column("row_count", BigInteger, nullable=False),  # roughly
+    Column("sweep_after", Double, nullable=False),  # a reader may still be at them until then
+    Column("reindex_id", Integer),  # they are the points to be of a job that is read again
+)
+"""Ids without a row in `tags`, so that nobody sees their points: deleted by and by, or not wholly there yet."""
+
+PRUNED_JOB = Table(
+    "pruned_jobs",
+    METADATA,
+    Column("root_id", Integer, ForeignKey("roots.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("train_key", LargeBinary, primary_key=True),  # text.key(train_id)
+    Column("train_id", Text, nullable=False),
+    Column("pruned_at", Double, nullable=False),
+)
+"""A job that was pruned while its files were on disk: scans pass over it."""
+
+REINDEX = Table(
+    "reindexes",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("file", Text),  # only this one is read; NULL: all that are on disk
+    Column("requested_at", Double, nullable=False),
+    Column("finished_at", Double),
+    Column("error", Text),
+    Index(None, "job_id"),
+)
+"""A wish that a job be read again from its files."""
+
+REMOVED_JOB = Table(
+    "removed_jobs",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, nullable=False),
+    Column("root_id", Integer, nullable=False),
+    Column("train_id", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),  # change_counter when it went
+    Index(None, "revision"),
+)
+"""A job that is gone: the last 10,000, noted by a trigger. What went before the smallest revision is not known."""
 
 
 # Explain files: written by db/explain.py, read by webapi/explained.py, as plain SQL

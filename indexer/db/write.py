@@ -46,6 +46,8 @@ class JobRow(NamedTuple):
     point_count: int
     missing_since: float | None
     last_error: str | None
+    access_time: float | None
+    evicted_at: float | None
     revision: int
 
 
@@ -280,8 +282,23 @@ def set_revision(conn: Connection, job_ids: Sequence[int], revision: int) -> Non
 
 
 def bump(conn: Connection) -> int:
-    """Raise the change counter; last in a transaction, since on PostgreSQL it queues the writers."""
-    return int(conn.value("UPDATE index_state SET change_counter = change_counter + 1 RETURNING change_counter"))
+    """Raise the change counter; last in a transaction, since on PostgreSQL it queues the writers.
+
+    Retry where another program changed what an indexer remembers (see indexer.db.retention.outside).
+    """
+    statement = "UPDATE index_state SET change_counter = change_counter + 1 RETURNING change_counter, outside_writes"
+    ((counter, outside),) = conn.execute(statement).fetchall()
+    if conn.outside_writes not in {None, outside}:
+        raise Retry(CHANGED_OUTSIDE)
+    return int(counter)
+
+
+CHANGED_OUTSIDE = "another program changed what is stored; it is looked at again"
+
+
+def outside_writes(conn: Connection) -> int:
+    """Return how often other programs changed what indexers remember."""
+    return int(conn.value("SELECT outside_writes FROM index_state"))
 
 
 # Tags -----------------------------------------------------------------------------------------------------------------
@@ -295,8 +312,9 @@ def next_tag_ids(conn: Connection, count: int) -> list[int]:
 
 
 def last_tag_id(conn: Connection) -> int:
-    """Return the largest id of a tag, 0 where there is none."""
-    return int(conn.value("SELECT coalesce(max(id), 0) FROM tags"))
+    """Return the largest id of a tag, 0 where there is none; points of one that is gone may still be there."""
+    known = "SELECT coalesce(max(id), 0) FROM tags", "SELECT coalesce(max(tag_id), 0) FROM loose_tags"
+    return max(int(conn.value(query)) for query in known)
 
 
 def tags_of(conn: Connection, job_ids: Sequence[int]) -> list[TagRow]:
@@ -408,7 +426,29 @@ def forget_errors(conn: Connection, shard_ids: Sequence[int]) -> None:
 
 
 # Indexers and their leases --------------------------------------------------------------------------------------------
-def claim(conn: Connection, owner: int, job_ids: Sequence[int], now: float, until: float) -> dict[int, int]:
+LEASE_SECONDS = 15.0
+"""How long a lease lasts from its last renewal."""
+
+SILENT_SECONDS = 2 * LEASE_SECONDS
+"""An indexer that said nothing for so long takes no share; times further ahead than this are of a clock gone back."""
+
+_RUN_OUT = "(lease_expires < ? OR lease_expires > ?)"
+
+
+def _run_out(now: float) -> tuple[float, float]:
+    """Return the values of _RUN_OUT.
+
+    No lease lasts longer than the second: the clock was ahead, and the holder has renewed it since, if it lives.
+    """
+    return now, now + SILENT_SECONDS
+
+
+def server_time(conn: Connection) -> float:
+    """Return seconds since the epoch by PostgreSQL's clock, which all its indexers share."""
+    return float(conn.value("SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)"))
+
+
+def claim(conn: Connection, owner: int, job_ids: Sequence[int], now: float) -> dict[int, int]:
     """Lease jobs to an indexer; return those it holds now with their revision. PostgreSQL only.
 
     A job is free when nobody holds it, or the holder's lease has run out. Others that claim at the same moment skip it.
@@ -416,10 +456,10 @@ def claim(conn: Connection, owner: int, job_ids: Sequence[int], now: float, unti
     statement = (
         "UPDATE jobs SET lease_owner = ?, lease_expires = ?, lease_generation = lease_generation + 1 WHERE id IN ("
         f"SELECT id FROM jobs WHERE id IN ({among(job_ids)}) "
-        "AND (lease_owner IS NULL OR lease_owner = ? OR lease_expires < ?) FOR UPDATE SKIP LOCKED"
+        f"AND (lease_owner IS NULL OR lease_owner = ? OR {_RUN_OUT}) FOR UPDATE SKIP LOCKED"
         ") RETURNING id, revision"
     )
-    return dict(conn.execute(statement, (owner, until, owner, now)))
+    return dict(conn.execute(statement, (owner, now + LEASE_SECONDS, owner, *_run_out(now))))
 
 
 def release(conn: Connection, owner: int, job_ids: Sequence[int] | None = None) -> None:
@@ -428,45 +468,54 @@ def release(conn: Connection, owner: int, job_ids: Sequence[int] | None = None) 
     conn.execute(f"UPDATE jobs SET lease_owner = NULL, lease_expires = NULL WHERE lease_owner = ?{some}", (owner,))
 
 
-def renew(conn: Connection, owner: int, until: float) -> None:
+def renew(conn: Connection, owner: int, now: float) -> None:
     """Keep the leases an indexer holds."""
-    conn.execute("UPDATE jobs SET lease_expires = ? WHERE lease_owner = ?", (until, owner))
+    conn.execute("UPDATE jobs SET lease_expires = ? WHERE lease_owner = ?", (now + LEASE_SECONDS, owner))
 
 
 def abandoned(conn: Connection, root_ids: Sequence[int], now: float) -> None:
     """Say of jobs that a dead indexer left in CACHING that nobody loads them."""
     query = (
         f"SELECT id FROM jobs WHERE root_id IN ({among(root_ids)}) AND cache_status = '{CacheStatus.CACHING}' "
-        "AND (lease_owner IS NULL OR lease_expires < ?)"
+        f"AND (lease_owner IS NULL OR {_RUN_OUT})"
     )
-    set_status(conn, [row[0] for row in conn.execute(query, (now,))], CacheStatus.NOT_IN_CACHE)
+    ids = [row[0] for row in conn.execute(query, _run_out(now))]
+    if ids:
+        set_status(conn, ids, CacheStatus.NOT_IN_CACHE)
+        set_revision(conn, ids, bump(conn))  # or views of them, and whoever follows, would not hear of it
 
 
-def enter(conn: Connection, host: str, pid: int, version: str, now: float) -> int:
-    """Register an indexer; rows of ended or long silent ones go. Return its id."""
-    conn.execute("DELETE FROM indexers WHERE state = 'stopped' OR heartbeat < ?", (now - 86_400,))
-    columns = ("host", "pid", "version", "started_at", "heartbeat", "state")
-    insert = f"{_insert('indexers', columns)} RETURNING id"
-    return int(conn.value(insert, (host, pid, version, now, now, "scanning")))
+def enter(conn: Connection, host: str, pid: int, version: str, now: float, *, again: int | None = None) -> int:
+    """Register an indexer; rows of ended, long silent and future ones go. Return its id.
+
+    again: its id of before, where somebody whose clock was ahead took it for silent.
+    """
+    gone = "DELETE FROM indexers WHERE state = 'stopped' OR heartbeat < ? OR heartbeat > ?"
+    conn.execute(gone, (now - 86_400, now + SILENT_SECONDS))
+    row: dict[str, object] = {"host": host, "pid": pid, "version": version, "started_at": now, "heartbeat": now}
+    row["state"] = "scanning"
+    if again is not None:
+        row["id"] = again
+    return int(conn.value(f"{_insert('indexers', tuple(row))} RETURNING id", tuple(row.values())))
 
 
-def beat(conn: Connection, indexer: int, now: float, state: str, message: str | None) -> None:
-    """Say that an indexer lives, and what it does."""
+def beat(conn: Connection, indexer: int, now: float, state: str, message: str | None) -> bool:
+    """Say that an indexer lives, and what it does; tell whether it is registered."""
     statement = "UPDATE indexers SET heartbeat = ?, state = ?, message = ? WHERE id = ?"
-    conn.execute(statement, (now, state, message, indexer))
+    return conn.execute(statement, (now, state, message, indexer)).rowcount > 0
 
 
-def others_live(conn: Connection, indexer: int, since: float) -> bool:
-    """Tell whether another indexer gave a sign of life after `since` and has not said that it ended."""
-    query = "SELECT count(*) FROM indexers WHERE id <> ? AND heartbeat > ? AND state <> 'stopped'"
-    return bool(conn.value(query, (indexer, since)))
+def others_live(conn: Connection, indexer: int, now: float) -> bool:
+    """Tell whether another indexer gave a sign of life lately and has not said that it ended."""
+    query = "SELECT count(*) FROM indexers WHERE id <> ? AND heartbeat > ? AND heartbeat < ? AND state <> 'stopped'"
+    return bool(conn.value(query, (indexer, now - SILENT_SECONDS, now + SILENT_SECONDS)))
 
 
 def others_load(conn: Connection, indexer: int, now: float) -> bool:
     """Tell whether another indexer that lives is loading jobs. PostgreSQL only."""
-    loading = f"cache_status = '{CacheStatus.CACHING}' AND lease_owner <> ? AND lease_expires > ?"
+    loading = f"cache_status = '{CacheStatus.CACHING}' AND lease_owner <> ? AND NOT {_RUN_OUT}"
     query = f"SELECT count(*) FROM jobs WHERE {loading}"
-    return bool(conn.value(query, (indexer, now)))
+    return bool(conn.value(query, (indexer, *_run_out(now))))
 
 
 def scanned(conn: Connection, now: float) -> None:

@@ -86,6 +86,17 @@ class TagIds:
             with transaction(self.database) as conn:
                 self.next = write.last_tag_id(conn) + 1
 
+    def recount(self) -> None:
+        """Look again, at the next refill, which ids are taken: others may have deleted tags, or put some aside."""
+        self.next = None
+
+    def give(self, count: int) -> list[int]:
+        """Return `count` ids, to the thread that writes while nothing is prepared."""
+        self.refill(count)
+        ids = self.take(count)
+        assert ids is not None  # noqa: S101  # there are so many
+        return ids
+
     def take(self, count: int) -> list[int] | None:
         """Return `count` ids, None where there are not so many."""
         if self.next is not None:

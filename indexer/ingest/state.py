@@ -54,12 +54,19 @@ class Job:
     last_error: str | None = None
     update_time: float | None = None
     create_time: float | None = None
+    access_time: float | None = None  # when somebody last looked at it
+    evicted_at: float | None = None  # left out of the cache since; it is not loaded unless that changes
     shards: dict[str, Shard] = field(default_factory=dict)  # by name; replaced ones left out
     tags: dict[int, TagState] | None = None  # by series number; None: not loaded into memory
     leased_until: float = 0.0  # PostgreSQL only
 
     @property
     def dirty(self) -> bool:
+        """There is something to load of it, and it is wanted."""
+        return self.evicted_at is None and self.changed
+
+    @property
+    def changed(self) -> bool:
         """One of its shards is; or all are read, and the pass that read the last of them did not live to say so."""
         if any(shard.dirty for shard in self.shards.values()):
             return True

@@ -12,25 +12,28 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from indexer import log
 from indexer.config import Config
 from indexer.config import Root as RootConfig
-from indexer.db import bulk, postgresql, rollups, write
-from indexer.db.connection import Database, transaction
+from indexer.db import bulk, postgresql, retention, rollups, shadow, write
+from indexer.db.connection import Connection, Database, transaction
 from indexer.db.dialect import POSTGRESQL
 from indexer.decode import kernel
 from indexer.decode.reader import Decoder
-from indexer.errors import Retry, Wait
+from indexer.errors import Retry, SummaryDBError, Unreachable, Wait
+from indexer.ingest import cache
 from indexer.ingest.batch import Batch, Reader
 from indexer.ingest.load import Loader, Prepared
 from indexer.ingest.logdir import NO_FILE, FoundJob, FoundShard, Listing, created, look, recognise, walk
 from indexer.ingest.notify import Hints, observe
+from indexer.ingest.reload import Reload, Reloads
 from indexer.ingest.state import Job, Shard
 from indexer.ports import Clock, Files, Stat, SystemClock, SystemFiles
+from indexer.shortage import shortage
 from indexer.text import show, store
 from indexer.types import CacheStatus, Format, ShardKind, ShardState
 from indexer.version import __version__
@@ -38,17 +41,17 @@ from indexer.version import __version__
 LIVE_BYTES = 4 * 2**20
 """A loaded job that grew by less than this stays CACHED and is served before any backlog."""
 
-LEASE_SECONDS = 15.0
+LEASE_SECONDS = write.LEASE_SECONDS
 _LEASE_LOOK_SECONDS = 1.0
 _GROUP_JOBS = 1_000  # of a backlog loaded in one go; jobs that appear meanwhile come with the next
 _SHARED_JOBS = 200  # the same where several indexers share the work
-_SILENT_SECONDS = 2 * LEASE_SECONDS  # an indexer that said nothing for so long takes no share
 _BEAT_SECONDS = 5.0
+_SWEEP_LOOK_SECONDS = 5.0  # between two looks at points that wait for their time to be deleted
 _REPORT_SECONDS = 0.2
 _ACTIVE_SECONDS = 60.0  # a file that grew is looked at every second for so long, should notifications be lost
 _ACTIVE_LOOK_SECONDS = 1.0
 _ACTIVE_LOOK_SHARE = 0.05  # of the time at most: ten thousand runs may have been copied here just now
-_BACK_OFF_SECONDS = (0.1, 30.0)
+_BACK_OFF_SECONDS = (0.1, 10.0)  # at most, so that a heartbeat that can be written is never taken for none
 _POINT_BYTES = 50  # of a file, roughly, to guess how many points lie ahead
 
 
@@ -80,6 +83,7 @@ class _Root:
     config: RootConfig
     jobs: dict[str, Job] = field(default_factory=dict)  # by train_id
     unreadable: dict[str, str] = field(default_factory=dict)
+    pruned: set[str] = field(default_factory=set)  # train_ids to pass over
 
 
 class Indexer:
@@ -93,12 +97,18 @@ class Indexer:
         clock: Clock | None = None,
         files: Files | None = None,
         report: Callable[[Progress], None] | None = None,
+        waiting: Callable[[str | None], None] | None = None,
     ) -> None:
+        """Take what it needs. A `clock` given here is also what indexers share, where it is else the server's.
+
+        waiting: told what is waited for, when the database cannot be written, and None when it can again.
+        """
         self.config = config
         self.database = database
         self.clock: Clock = clock or SystemClock()
         self.files: Files = files or SystemFiles()
         self.report = report
+        self.told_waiting = waiting
         self.log = log.get()
         self.wake = threading.Event()
         self.hints = Hints(self.wake)
@@ -112,6 +122,7 @@ class Indexer:
         self.live = Reader(decoder, self.files, config, lock, LIVE_BYTES)
         self.bulk = Reader(decoder, self.files, config, lock, config.slice_bytes)
         self.leased = database.dialect == POSTGRESQL
+        self.server_time = self.leased and clock is None
         self.id = 0
         self.roots: list[_Root] = []
         self.jobs: dict[int, Job] = {}
@@ -120,9 +131,15 @@ class Indexer:
         self.unreadable: dict[str, str] = {}  # files, path → why
         self.keyless = False  # a backlog was loaded, and perhaps the key of its points is still missing
         self.elsewhere: set[int] = set()  # jobs that another indexer holds, as of the last scan
+        self.crowded = True  # which jobs stay loaded is to be decided again
+        self.loose = True  # there may be points to delete that belong to nobody any more
+        self.reloads = Reloads(
+            database, self.loader.ids.give, self._reload, self._claim_alone, self._exchanged, self._give_back
+        )
         self.state = "scanning"
-        self.message: str | None = None
-        self.next_scan = self.next_beat = self.next_report = self.next_active = 0.0
+        self.waiting: str | None = None  # what for
+        self.resumed = 0.0  # when work was taken up again after a wait, monotonic
+        self.next_scan = self.next_beat = self.next_report = self.next_active = self.next_sweep = 0.0
 
     def run(self, stop: threading.Event, *, once: bool = False) -> Outcome:
         """Index until `stop` is set, or with `once` until all that is on disk is loaded."""
@@ -138,7 +155,7 @@ class Indexer:
             while not stop.is_set():
                 if self._patiently(stop, lambda: self._turn(stop)):
                     continue
-                if once and not self.elsewhere:
+                if once and not self.elsewhere and self.reloads.current is None:
                     break
                 if once:  # another indexer loads some of it, or died holding it: its lease tells
                     self.next_scan = min(self.next_scan, self.clock.monotonic() + _LEASE_LOOK_SECONDS)
@@ -146,6 +163,7 @@ class Indexer:
         finally:
             if end is not None:
                 end()
+            self.reloads.end()
             self._leave()
         return self._outcome()
 
@@ -166,9 +184,12 @@ class Indexer:
             self.accessed.update(job.id for job in jobs)
         elif message.get("ask") != "load":
             return
+        for job in jobs:
+            job.access_time = self.clock.now()
         waited_for = [job.id for job in jobs if job.cache_status is not CacheStatus.CACHED]
         if waited_for:
             self.wanted.extend(waited_for)
+            self.crowded = True
             self.wake.set()
 
     # one turn
@@ -177,9 +198,11 @@ class Indexer:
         """Look at what changed and load some of it; tell whether there was anything to do."""
         self.wake.clear()
         self._tend()
+        self._make_room()
+        busy = self._sweep() | self.reloads.turn(self.clock.now())
         if not self.dirty:
             self._end_load()
-            return False
+            return busy
         live, backlog = self._work()
         if live:
             self._load_live(live, stop)
@@ -187,7 +210,7 @@ class Indexer:
             self._load_backlog(backlog, stop)
             self._report(always=True)
         # Others may hold this share: then the next one is looked at, not this one again after the next scan.
-        more = bool(live or backlog) or any(job.dirty for job in self.dirty.values())
+        more = busy or bool(live or backlog) or any(job.dirty for job in self.dirty.values())
         if not more:
             self._end_load()
         return more
@@ -214,6 +237,134 @@ class Indexer:
             self._beat()
         self._report()
 
+    def _make_room(self) -> None:
+        """Decide which jobs stay loaded, where that is limited."""
+        if not self.crowded:
+            return
+        self.crowded = False
+        now = self.clock.now()
+        gone, come = cache.choose(self.jobs.values(), self.config.max_cached_jobs, now)
+        if not gone and not come:
+            return
+        with transaction(self.database) as conn:
+            jobs = gone + come
+            if self.leased:
+                held = write.claim(conn, self.id, [job.id for job in jobs], self._common_now(conn))
+                same = [job for job in jobs if held.get(job.id) == job.revision]
+                gone, come = ([job for job in some if job in same] for some in (gone, come))
+            cache.change(conn, gone, come, now)
+            self._reread(conn, jobs)
+            if self.leased:
+                write.release(conn, self.id, sorted(held))
+        for job in jobs:
+            job.leased_until = 0.0
+            if job.dirty:
+                self.dirty[job.id] = job
+        self.loose = self.loose or bool(gone)
+
+    def _sweep(self) -> bool:
+        """Delete some of the points that belong to nobody any more; tell whether there were any."""
+        if not self.loose or self.clock.monotonic() < self.next_sweep:
+            return False
+        swept = retention.sweep(self.database, self.clock.now())
+        if not swept:
+            with transaction(self.database) as conn:
+                self.loose = retention.loose(conn)  # some may wait for their time
+            self.next_sweep = self.clock.monotonic() + _SWEEP_LOOK_SECONDS
+        return swept
+
+    # one job alone
+
+    def look_alone(self, train_id: str) -> Job | None:
+        """Look at one job of the first root, and at nothing else from now on; None where it has no files."""
+        if not self.roots:
+            self._enter()
+        self.next_scan = self.next_active = float("inf")
+        root = self.roots[0]
+        self._look(root.config.path / train_id, tree=False)
+        return root.jobs.get(train_id)
+
+    def load_alone(self, job: Job, stop: threading.Event) -> None:
+        """Load what is new in a job that was looked at alone."""
+        if job.dirty:
+            self._load_backlog([job], stop)
+
+    def load_only(self, train_id: str, stop: threading.Event) -> bool:
+        """Load one job of the first root, and end; tell whether it has files."""
+        self._patiently(stop, self._enter)
+        job: Job | None = None
+
+        def step() -> None:
+            nonlocal job
+            job = self.look_alone(train_id)
+            if job is not None and self._claim([job]):
+                self.load_alone(job, stop)
+            self._end_load()
+
+        try:
+            self._patiently(stop, step)
+        finally:
+            self._leave()
+        return job is not None
+
+    def fulfil(self, stop: threading.Event, ended: Callable[[], bool]) -> None:
+        """Read jobs again as it is wished, look at nothing else, and end when that has `ended`."""
+        self._patiently(stop, self._enter)
+
+        def step() -> bool:
+            self.wake.clear()
+            if self.clock.monotonic() >= self.next_beat or self.reloads.current is None:
+                self._beat()  # it asks for wishes, too
+            return self.reloads.turn(self.clock.now())
+
+        try:
+            while not stop.is_set() and not ended():
+                if not self._patiently(stop, step):
+                    self.clock.wait(self.wake, _REPORT_SECONDS)
+            while self._patiently(stop, self._sweep):
+                pass
+        finally:
+            self.reloads.end()
+            self._leave()
+
+    def _reload(self, wish: shadow.Wish) -> Reload | None:
+        job = self.jobs.get(wish.job_id)
+        if job is None:
+            return None
+        with transaction(self.database) as conn:
+            if shadow.outcome(conn, wish.id)[0] or not self._claim_alone(conn, job.id):
+                return None
+        job.leased_until = self.clock.monotonic() + LEASE_SECONDS if self.leased else 0.0  # renewed with every beat
+        (root,) = (root.config for root in self.roots if root.id == job.root_id)
+
+        def make(config: Config, database: Database) -> Indexer:
+            return Indexer(config, database, clock=self.clock, files=self.files)
+
+        return Reload(wish, job, root, replace(self.config, url=self.database.url), make, self.wake.set)
+
+    def _claim_alone(self, conn: Any, job_id: int) -> bool:
+        """Tell whether this indexer may write a job, now and for the time of a lease."""
+        return not self.leased or job_id in write.claim(conn, self.id, [job_id], self._common_now(conn))
+
+    def _exchanged(self, conn: Any, job_id: int) -> None:
+        """A job was read again: what memory holds of it is old."""
+        job = self.jobs[job_id]
+        self._reread(conn, [job])
+        if self.leased:
+            write.release(conn, self.id, [job_id])
+            job.leased_until = 0.0
+        for shard in job.shards.values():  # what we saw of them may be older than what was read
+            shard.on_disk = shard.on_disk and shard.seen
+        self.hints.suspect([job.path])
+        self.loose = True
+
+    def _give_back(self, conn: Any, job_id: int) -> None:
+        """Nothing came of reading a job again."""
+        if self.leased:
+            write.release(conn, self.id, [job_id])
+            if job_id in self.jobs:
+                self.jobs[job_id].leased_until = 0.0
+
     def _work(self) -> tuple[list[Job], list[Job]]:
         """Return the small appends, and the newest of the backlog, both in the order to load them."""
         for job_id in [job_id for job_id, job in self.dirty.items() if not job.dirty]:
@@ -232,7 +383,7 @@ class Indexer:
         if not self.leased:
             return False
         with transaction(self.database) as conn:
-            return write.others_live(conn, self.id, self.clock.now() - _SILENT_SECONDS)
+            return write.others_live(conn, self.id, self._common_now(conn))
 
     def _load_live(self, jobs: Sequence[Job], stop: threading.Event) -> None:
         self.loader.remember(jobs)
@@ -314,6 +465,8 @@ class Indexer:
             self.unreadable[str(error.path)] = error.why
         if batch.parts or batch.finished or batch.unreadable:
             self.loader.commit(prepared)
+            if self.waiting is not None and self.clock.monotonic() - self.resumed > _BEAT_SECONDS:
+                self._wait_no_more()  # not at the first commit: into a disk that is full, a small one may still fit
         prepared.written.set()
         for part in batch.parts:
             if part.seen is not None and self.unreadable:
@@ -356,6 +509,7 @@ class Indexer:
             self._compare(root, listing, known)
         with transaction(self.database) as conn:
             write.scanned(conn, self.clock.now())
+        self.crowded = True
 
     def _look(self, path: Path, *, tree: bool) -> None:
         """Look at one directory, or at a whole tree, that a notification named."""
@@ -396,7 +550,8 @@ class Indexer:
         """Bring the jobs of `root` up to a listing; those `known` that it lacks are gone from disk."""
         if listing.unreadable:
             _keep(listing, known)
-        fresh = [found for found in listing.jobs.values() if found.train_id not in root.jobs]
+        passed_over = root.jobs.keys() | root.pruned
+        fresh = [found for found in listing.jobs.values() if found.train_id not in passed_over]
         grown = [(root.jobs[f.train_id], f) for f in listing.jobs.values() if f.train_id in root.jobs]
         gone = [(job, FoundJob(job.train_id, job.path)) for job in known if job.train_id not in listing.jobs]
         changed = [(job, found) for job, found in grown + gone if self._differs(job, found)]
@@ -421,11 +576,14 @@ class Indexer:
             write.update_jobs(conn, [{**row, "revision": revision} for row in rows])
         for row in rows:
             self.jobs[row["id"]].revision = revision
+        self.crowded = True
 
     def _differs(self, job: Job, found: FoundJob) -> bool:
         """Tell whether the tables must know; what is loaded anyway is noted on the way."""
         if found.shards.keys() != {name for name, s in job.shards.items() if s.on_disk is not None}:
             return True
+        if job.evicted_at is not None:  # else what changed is noted with what is loaded
+            return any(job.shards[name].on_disk != shard.stat for name, shard in found.shards.items())
         for name, shard in found.shards.items():
             job.shards[name].on_disk = shard.stat
         if job.dirty:
@@ -466,15 +624,17 @@ class Indexer:
     def _enter(self) -> None:
         """Register, and recall what the database knows."""
         self._ensure_index()
-        now = self.clock.now()
         with transaction(self.database) as conn:
+            now = self._common_now(conn)
             self.id = write.enter(conn, socket.gethostname(), os.getpid(), __version__, now)
             self.roots = [_Root(write.register_root(conn, root), root) for root in self.config.roots]
             write.abandoned(conn, [root.id for root in self.roots], now)
             self._recall_all(conn)
 
     def _recall_all(self, conn: Any) -> None:
+        self.database.outside_writes = write.outside_writes(conn)  # first: what comes behind is met at the next write
         for root in self.roots:
+            root.pruned = retention.pruned(conn, root.id)
             self._recall(root, write.known_jobs(conn, [root.id]))
         self._recall_shards(write.known_shards(conn, [root.id for root in self.roots]))
 
@@ -489,14 +649,14 @@ class Indexer:
             return
         if self.leased:
             with transaction(self.database) as conn:
-                if write.others_load(conn, self.id, self.clock.now()):
+                if write.others_load(conn, self.id, self._common_now(conn)):
                     return
         self._ensure_index()
         self.keyless = False
 
     def _leave(self) -> None:
         try:
-            now = self.clock.now()
+            now = self.clock.monotonic()
             mine = [job for job in self.jobs.values() if not self.leased or job.leased_until > now]
             cut = [job.id for job in mine if job.cache_status is CacheStatus.CACHING]
             with transaction(self.database) as conn:
@@ -505,7 +665,7 @@ class Indexer:
                 write.set_revision(conn, cut, revision)
                 if self.leased:
                     write.release(conn, self.id)
-                write.beat(conn, self.id, self.clock.now(), "stopped", None)
+                write.beat(conn, self.id, self._common_now(conn), "stopped", None)
         except (Retry, Wait) as e:
             self.log.warning("left_unsaid", why=str(e))  # the heartbeat tells it a little later
 
@@ -519,6 +679,8 @@ class Indexer:
             job.cache_status, job.point_count = CacheStatus(row.cache_status), row.point_count
             job.start_time, job.revision, job.missing_since = row.start_time, row.revision, row.missing_since
             job.last_error, job.update_time, job.create_time = row.last_error, row.update_time, row.create_time
+            job.access_time = max(filter(None, (job.access_time, row.access_time)), default=None)
+            job.evicted_at = row.evicted_at
 
     def _recall_shards(self, rows: Sequence[Any]) -> None:
         for row in rows:
@@ -544,11 +706,11 @@ class Indexer:
         """Return those of `jobs` this indexer may write; on PostgreSQL by lease."""
         if not self.leased or not jobs:
             return jobs
-        now = self.clock.now()
+        now = self.clock.monotonic()
         wanted = [job for job in jobs if job.leased_until < now + LEASE_SECONDS / 3]
         if wanted:
             with transaction(self.database) as conn:
-                held = write.claim(conn, self.id, [job.id for job in wanted], now, now + LEASE_SECONDS)
+                held = write.claim(conn, self.id, [job.id for job in wanted], self._common_now(conn))
                 stale = [job for job in wanted if held.get(job.id) != job.revision]
                 if stale:
                     self._reread(conn, stale)
@@ -588,6 +750,7 @@ class Indexer:
     def _recover(self) -> None:
         """After a failure memory may know what was rolled back: read all of it again from the tables."""
         self.loader.forget(self.jobs.values())
+        self.loader.ids.recount()
         self.jobs.clear()
         self.dirty.clear()
         for root in self.roots:
@@ -596,6 +759,7 @@ class Indexer:
             self._recall_all(conn)
         self.active = {job_id: grew for job_id, grew in self.active.items() if job_id in self.jobs}
         self.next_scan = 0.0  # hints that were taken may be lost
+        self.crowded = self.loose = True
 
     def _patiently(self, stop: threading.Event, step: Callable[[], bool | None]) -> bool:
         """Do `step`; where the database is busy or away, wait ever longer and do it again."""
@@ -606,34 +770,69 @@ class Indexer:
                 if recovering:
                     self._recover()
                     recovering = False
-                    self._say("watching")
-                return bool(step())
+                done = bool(step())
             except (Retry, Wait) as e:
-                recovering = True
-                self._say("waiting", str(e))
-                self.log.warning("database_waited_for", why=str(e), seconds=pause)
-                stop.wait(pause)
-                pause = min(2 * pause, most)
+                self._wait(e, pause)
+            except OSError as e:
+                if shortage(e) is None:
+                    raise
+                self._wait(Wait(shortage(e)), pause)
+            else:
+                self._wait_no_more()
+                return done
+            recovering = True
+            stop.wait(pause)
+            self.resumed = self.clock.monotonic()
+            pause = min(2 * pause, most)
         return False
 
-    def _say(self, state: str, message: str | None = None) -> None:
+    def _wait(self, why: Retry | Wait, seconds: float) -> None:
+        """Say what is waited for: to whoever listens, in the log, and in the heartbeat as far as it can be written."""
+        if self.waiting != str(why):
+            self.waiting = str(why)
+            if self.told_waiting is not None:
+                self.told_waiting(self.waiting)
+        self.log.warning("database_waited_for", why=self.waiting, seconds=seconds)
+        if self.id and not isinstance(why, Unreachable):
+            with suppress(SummaryDBError):
+                self._beat()
+
+    def _wait_no_more(self) -> None:
+        if self.waiting is not None:
+            self.log.info("database_answers", after=self.waiting)
+            self.waiting, self.next_beat = None, 0.0
+            if self.told_waiting is not None:
+                self.told_waiting(None)
+
+    def _say(self, state: str) -> None:
         """Change what the heartbeat tells; it goes out at the next occasion."""
-        if (state, message) != (self.state, self.message):
-            self.state, self.message, self.next_beat = state, message, 0.0
+        if state != self.state:
+            self.state, self.next_beat = state, 0.0
+
+    def _common_now(self, conn: Connection) -> float:
+        """Return the time that all indexers of this database share: on PostgreSQL its server's, whatever ours does."""
+        return write.server_time(conn) if self.server_time else self.clock.now()
 
     def _beat(self) -> None:
-        now = self.clock.now()
         accessed, self.accessed = self.accessed, set()
+        began = self.clock.monotonic()
         with transaction(self.database) as conn:
-            write.beat(conn, self.id, now, self.state, self.message)
+            now = self._common_now(conn)
+            state = self.state if self.waiting is None else "waiting"
+            if not write.beat(conn, self.id, now, state, self.waiting):
+                write.enter(conn, socket.gethostname(), os.getpid(), __version__, now, again=self.id)
             # The change counter stays: who only looks must not make every view look changed.
             write.update_jobs(conn, [{"id": job, "access_time": now} for job in accessed])
             if self.leased:
-                write.renew(conn, self.id, now + LEASE_SECONDS)
+                write.renew(conn, self.id, now)
+            outdated = write.outside_writes(conn) != self.database.outside_writes
+            self.reloads.wishes = shadow.wishes(conn)
         for job in self.jobs.values():
-            if job.leased_until > now:
-                job.leased_until = now + LEASE_SECONDS
+            if job.leased_until > began:
+                job.leased_until = began + LEASE_SECONDS
         self.next_beat = self.clock.monotonic() + _BEAT_SECONDS
+        if outdated:
+            raise Retry(write.CHANGED_OUTSIDE)
 
     def _recently_written(self, job: Job) -> bool:
         """A job that may still be written keeps its tags in memory."""

@@ -27,11 +27,13 @@ def command(as_json: bool, **flags: str | bool | None) -> int:
     provider.check_exposure(settings)
     config = settings.config
     with work.listen(config.host, config.port) as sock:
-        url = work.address_of(config.host, sock)
+        url = work.address_of(config, sock)
 
         def ready(grpc: str | None) -> None:
             click.echo(ending.served(url, grpc, as_json=as_json))
             sys.stdout.flush()
+            if (line := work.how_to_open(config, url)) is not None:
+                ending.say(line)
 
         def answer(stop: threading.Event) -> None:
             work.serve(settings, sock, stop, ready=ready)

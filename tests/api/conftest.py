@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import pytest
 from flask import Flask
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
-from sqlalchemy import Connection, Engine, Table, insert, update
+from sqlalchemy import Connection, Engine, Table, insert, select, update
 from werkzeug.test import TestResponse
 
 from indexer import text
@@ -82,10 +82,12 @@ def add_points(conn: Connection, rows: Sequence[Row]) -> None:
     )
 
 
-def changed(engine: Engine) -> None:
-    """Raise the change counter, as every commit of an indexer does."""
+def changed(engine: Engine, *jobs: int) -> None:
+    """Raise the change counter, and with it the revision of these jobs, as every commit of an indexer does."""
     with transaction(engine) as conn:
         conn.execute(update(INDEX_STATE).values(change_counter=INDEX_STATE.c.change_counter + 1))
+        counter = select(INDEX_STATE.c.change_counter).scalar_subquery()
+        conn.execute(update(JOB).where(JOB.c.id.in_(jobs)).values(revision=counter))
 
 
 POINTS: list[Row] = [

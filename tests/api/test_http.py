@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -198,19 +200,54 @@ def test_names_are_free_beyond_loopback(api: Api) -> None:
 # Entity tags ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("path", [f"/api/v1{path}" for path in ROUTES if path != "/health"] + ["/"])
 def test_an_unchanged_view_costs_one_row(api: Api, filled: Engine, path: str) -> None:
-    """A poll with the tag of the last answer reads the change counter alone; after a commit it is answered anew."""
+    """A poll with the tag of the last answer reads the change counter, and its job's; a commit makes it anew."""
     first = api.request(path)
     asked = {"If-None-Match": first.headers["ETag"]}
     with statements(api.reader) as sent:
         second = api.request(path, headers=asked)
     assert (304, b"") == (second.status_code, second.data)
     assert first.headers["ETag"] == second.headers["ETag"]
-    assert len(sent) == (2 if path == "/" else 1)
-    assert not any(table in sql for sql in sent for table in ("tensor_points", "tags", "jobs"))
-    changed(filled)
+    of_a_job = path.startswith("/api/v1/jobs/1")
+    assert len(sent) == (2 if path == "/" or of_a_job else 1)
+    assert not any(
+        table in sql for sql in sent for table in ("tensor_points", "tags", *(() if of_a_job else ("jobs",)))
+    )
+    changed(filled, 1)
     third = api.request(path, headers=asked)
     assert 200 == third.status_code
     assert first.headers["ETag"] != third.headers["ETag"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/jobs/1",
+        "/jobs/1/tags",
+        "/jobs/runs:.%2Fa/tags",
+        "/jobs/1/files",
+        "/series?job=1",
+        "/points?job=1&job=1",
+        "/images?job=1",
+        "/lineage?job=1",
+    ],
+)
+def test_what_happens_to_other_jobs_leaves_a_view_as_it_is(api: Api, filled: Engine, path: str) -> None:
+    """While others are loaded, a poll of a job's views stays 304 and reads no points; its own commit counts."""
+    asked = {"If-None-Match": api.request(f"/api/v1{path}").headers["ETag"]}
+    changed(filled, 2)
+    with statements(api.reader) as sent:
+        assert 304 == api.request(f"/api/v1{path}", headers=asked).status_code
+    assert len(sent) <= 2
+    assert not any(table in sql for sql in sent for table in ("tensor_points", "tags", "blobs"))
+    changed(filled, 1)
+    assert 200 == api.request(f"/api/v1{path}", headers=asked).status_code
+
+
+def test_hyperparameters_of_a_job_hang_on_others(api: Api, filled: Engine) -> None:
+    """An experiment above a run says what its metrics are, so any commit may change them."""
+    asked = {"If-None-Match": api.request("/api/v1/hparams?job=1").headers["ETag"]}
+    changed(filled, 2)
+    assert 200 == api.request("/api/v1/hparams?job=1", headers=asked).status_code
 
 
 def test_a_tag_belongs_to_an_address_an_encoding_and_a_database(api: Api) -> None:
@@ -283,14 +320,40 @@ def test_health_without_any_indexer(api: Api, filled: Engine) -> None:
 
 
 def test_an_indexer_that_was_heard_of_is_alive(api: Api, filled: Engine) -> None:
-    """A fresh heartbeat means alive unless the indexer said good-bye; a clock ahead of ours is no negative lag."""
+    """A fresh heartbeat means alive unless the indexer said good-bye; a clock ahead of ours is no negative lag.
+
+    One from far ahead is of an indexer that died while the clock was wrong.
+    """
     with transaction(filled) as conn:
-        conn.exec_driver_sql("UPDATE indexers SET heartbeat = 1e12, message = 'busy'")
+        conn.exec_driver_sql(f"UPDATE indexers SET heartbeat = {time.time() + 86_400}")
+    assert api.get("/health")["indexer"]["alive"] is False
+    with transaction(filled) as conn:
+        conn.exec_driver_sql(f"UPDATE indexers SET heartbeat = {time.time() + 20}, message = 'busy'")
     indexer = api.get("/health")["indexer"]
     assert (True, 0.0, "busy") == (indexer["alive"], indexer["lag"], indexer["message"])
     with transaction(filled) as conn:
         conn.exec_driver_sql("UPDATE indexers SET state = 'stopped'")
     assert api.get("/health")["indexer"]["alive"] is False
+
+
+def test_what_ran_out_is_a_503(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk below temporary files, or too few descriptors, pass: the answer says so, and when to come back."""
+
+    def full(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(queries, "jobs", full)
+    answer = api.request("/api/v1/jobs")
+    assert (503, "1") == (answer.status_code, answer.headers["Retry-After"])
+    assert "the disk is full" in answer.get_json()["detail"]
+
+
+def test_health_says_what_the_indexer_beside_it_waits_for(api: Api, filled: Engine) -> None:
+    """Its row cannot be written just now: the heartbeat is old, and the words are new."""
+    app = create_app(api.config, api.reader, waiting=lambda: "the disk is full")
+    indexer = app.test_client().get("/api/v1/health").get_json()["indexer"]
+    assert ("waiting", "the disk is full", False) == tuple(indexer[name] for name in ("state", "message", "alive"))
+    assert "the disk is full" in app.test_client().get("/").text
 
 
 def test_a_defect_is_a_500_without_its_inside(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ from tests.support.records import (
 )
 from tests.support.statements import statements
 from webapi import blobs, kinds
+from webapi.headers import PAYLOAD_POLICY
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "kinds.json"
 REQUESTS: list[tuple[str, dict[str, object]]] = [
@@ -117,6 +118,7 @@ def test_pages_are_the_whole_list(samples: Api, kind: Any) -> None:
         assert answer.content_type == (item["content_type"] if item["content_type"] in kinds.SAFE else OCTETS)
         assert ("attachment" in answer.headers.get("Content-Disposition", "")) == (answer.content_type == OCTETS)
         assert "nosniff" == answer.headers["X-Content-Type-Options"]
+        assert PAYLOAD_POLICY == answer.headers["Content-Security-Policy"]
 
 
 def test_filters_choose(samples: Api) -> None:

@@ -46,6 +46,7 @@ def test_a_job_has_its_columns(api: Api) -> None:
         "missing_since": None,
         "last_error": None,
         "access_time": None,
+        "evicted_at": None,
         "revision": 0,
         "bad_records": 150,
         "bad_bytes": 600,

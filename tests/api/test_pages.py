@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -135,7 +136,7 @@ def test_a_change_of_the_indexer_changes_the_page(api: Api, filled: Engine) -> N
     """An indexer that comes alive shows, though no commit raised the counter."""
     tag = api.request("/").headers["ETag"]
     with transaction(filled) as conn:
-        conn.exec_driver_sql("UPDATE indexers SET heartbeat = 1e12, state = 'loading', message = '<b>'")
+        conn.exec_driver_sql(f"UPDATE indexers SET heartbeat = {time.time()}, state = 'loading', message = '<b>'")
     answer = api.request("/", headers={"If-None-Match": tag})
     assert 200 == answer.status_code
     assert "Indexer loading: &lt;b&gt;" in answer.text

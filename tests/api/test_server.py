@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from indexer.db.schema import JOB
 from tests.api.conftest import Api, changed, job_row, refuse_constant
 from tests.support.engines import transaction
 from webapi import v1
-from webapi.server import serve
+from webapi.limits import Limits
+from webapi.server import CONNECTIONS, connections, serve
 
 
 def listening() -> socket.socket:
@@ -34,7 +36,7 @@ def served(api: Api, sock: socket.socket | None = None) -> Iterator[tuple[int, t
     """Serve the application in a thread; gives the port, the event that stops it, and the thread."""
     sock = sock or listening()
     port, stop = sock.getsockname()[1], threading.Event()
-    thread = threading.Thread(target=serve, args=(api.app, sock), kwargs={"threads": 4, "stop": stop})
+    thread = threading.Thread(target=serve, args=(api.app, sock), kwargs={"limits": Limits(threads=4), "stop": stop})
     thread.start()
     try:
         yield port, stop, thread
@@ -146,3 +148,18 @@ def test_a_running_request_is_finished(api: Api, monkeypatch: pytest.MonkeyPatch
         release.set()
         status, body = answer.result()
     assert (200, 8) == (status, len(json.loads(body)["items"]))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit")
+def test_fewer_connections_where_few_files_may_be_open() -> None:
+    """Connections never take the descriptors that the database needs."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = 600 if soft == resource.RLIM_INFINITY else min(600, soft)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+        assert few - 100 == connections()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert connections() <= CONNECTIONS

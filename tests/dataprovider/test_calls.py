@@ -19,7 +19,7 @@ from tensorboard.util import tensor_util
 
 from indexer.db.reader import Reader
 from indexer.errors import Wait
-from tests.conftest import Backend
+from tests.conftest import Backend, migrate_empty
 from tests.dataprovider.conftest import loaded
 from tests.support.engines import transaction
 from tests.support.following import SMALL, index_once, make
@@ -250,8 +250,6 @@ def every_status(stub: Any) -> set[grpc.StatusCode]:
 
 def test_a_file_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     """Without a database every call but GetExperiment is UNAVAILABLE; once it comes, they answer."""
-    from tests.conftest import migrate_empty
-
     url = f"sqlite:///{tmp_path / 'late.db'}"
     with provider(url) as stub:
         assert {CODE.UNAVAILABLE} == every_status(stub)
@@ -271,6 +269,11 @@ def test_while_it_is_made_it_may_be_empty(tmp_path: Path) -> None:
         assert ([], set(), {}) == (names(stub), plugins(stub), ask(stub, "ReadScalars", points=5))
         (tmp_path / "late.db").touch()
         assert [] == names(stub)
+        migrate_empty(f"sqlite:///{tmp_path / 'late.db'}")
+        assert [] == names(stub)
+        for path in tmp_path.glob("late.db*"):
+            path.unlink()
+        assert {CODE.UNAVAILABLE} == every_status(stub), "what was there and is gone is not empty"
 
 
 def test_another_schema_is_unavailable(engine: Engine, url: str) -> None:

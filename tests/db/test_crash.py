@@ -1,14 +1,12 @@
-"""A crash before or after any commit, and a failure of any commit: the tables end as if nothing had happened."""
+"""A kill at any commit, and a failure of any commit: the tables end as if nothing had happened."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 import pytest
 from sqlalchemy import Engine
@@ -16,7 +14,9 @@ from sqlalchemy import Engine
 from indexer.errors import Retry, Wait
 from indexer.ingest.watch import LEASE_SECONDS
 from tests.support.explaining import benchmark, hoc, inference, metadata, saliency, sample
-from tests.support.following import SMALL, Follower, StillClock, empty, make
+from tests.support.faults import When, commits
+from tests.support.following import SMALL, Follower, empty, make
+from tests.support.killing import NEVER, Life, nursery
 from tests.support.messages import ms_graph, ms_model, ms_node
 from tests.support.records import (
     frame,
@@ -42,7 +42,6 @@ from tests.support.records import (
 )
 from tests.support.tables import Tables, differences, dump
 
-When = Literal["before", "after"]
 CONFIG = replace(SMALL, batch_points=3, slice_bytes=150, max_record_bytes=300)
 FIRST, SECOND = "events.out.tfevents.1700000000.x", "events.out.tfevents.1700000001.x"
 MINDSPORE = "events.out.events.summary.1700000000.0.x_MS"
@@ -52,10 +51,6 @@ LATER_LINEAGE = "events.out.events.summary.1700000001.0.x_lineage"
 
 
 GRAPH = ms_model(ms_graph([ms_node("1", "ReLU", ["x"])], ["x"]))
-
-
-class Crash(BaseException):
-    """The process ends here."""
 
 
 def graph_files(root: Path, seconds: int, **content: bytes) -> None:
@@ -131,88 +126,81 @@ def go_on(root: Path) -> None:
     (root / "a" / SECOND).unlink()
 
 
-@contextmanager
-def commits(engine: Engine, each: Callable[[int, When], None]) -> Iterator[list[int]]:
-    """Call `each` before and after every commit with its number; yield a list that grows with them."""
-    commit, numbers = engine.dialect.do_commit, list[int]()
-
-    def counted(connection: Any) -> None:
-        numbers.append(len(numbers))
-        number = numbers[-1]
-        each(number, "before")
-        commit(connection)
-        each(number, "after")
-
-    engine.dialect.do_commit = counted  # type: ignore[method-assign, assignment]
-    try:
-        yield numbers
-    finally:
-        engine.dialect.do_commit = commit  # type: ignore[method-assign]
-
-
 def undisturbed(engine: Engine, root: Path) -> tuple[Tables, int]:
     """Return the tables of a run in which nothing fails, and how many commits it took."""
     begin(root)
-    with commits(engine, lambda _number, _when: None) as numbers:
+    with commits(lambda _number, _when, _raw: None) as numbers:
         follower = Follower(engine, root, config=CONFIG)
         follower.scan()
         go_on(root)
         follower.scan()
     tables = dump(engine, disk=False)
     assert min(len(rows) for name, rows in tables.items() if name != "point_rollups") > 0, "the story tells enough"
+    assert len(numbers) > 30
     return tables, len(numbers)
 
 
-def chosen(engine: Engine, count: int) -> range:
-    """Return the commits to fail at: all of them on SQLite, where they cost least."""
-    return range(0, count, 1 if engine.dialect.name == "sqlite" else 4)
+def chosen(engine: Engine, count: int, every: int) -> range:
+    """Return the commits to fail at; fewer on PostgreSQL, where each costs more."""
+    return range(0, count, every if engine.dialect.name == "sqlite" else 2 * every)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_crash_at_any_commit_leaves_no_trace(engine: Engine, tmp_path: Path, when: When) -> None:
-    """A process that ends at a commit, and another that goes on: the tables are those of an undisturbed run."""
+EVERY = pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+
+
+@EVERY
+@pytest.mark.skipif(sys.platform == "win32", reason="a fork")
+def test_a_kill_at_any_commit_leaves_no_trace(engine: Engine, url: str, tmp_path: Path, every: int) -> None:
+    """SIGKILL before each commit in turn, and another process that goes on: the tables are as if nothing had happened.
+
+    Behind a commit is before the next one: a killed process keeps nothing else.
+    """
     root = tmp_path / "runs"
-    expected, count = undisturbed(engine, root)
-    for fatal in chosen(engine, count):
-        empty(engine)
-        clock = StillClock()
+    expected, _ = undisturbed(engine, root)
+    with nursery() as indexers:
 
-        def crash(number: int, now: When, fatal: int = fatal) -> None:
-            if (number, now) == (fatal, when):
-                raise Crash
+        def live(now: float, kill_at: int = NEVER) -> Life:
+            return indexers.run(url, root, config=CONFIG, now=now, kill_at=kill_at)
 
-        follower: Follower | None = None
-        with commits(engine, crash):
+        def lives(fatal: int) -> int:
+            """Tell the story, killed before one commit; return how many commits there were before it."""
+            empty(engine)
+            done, now = 0, 2e9
             for change in (begin, go_on):
                 change(root)
-                try:
-                    follower = follower or Follower(engine, root, config=CONFIG, clock=clock)
-                    follower.scan()
-                except Crash:
-                    clock.time += LEASE_SECONDS + 1
-                    follower = Follower(engine, root, config=CONFIG, clock=clock)
-                    follower.scan()
-        assert (fatal, []) == (fatal, differences(expected, dump(engine, disk=False)))
+                life = live(now, fatal - done)
+                done += life.commits
+                if life.killed:
+                    now += LEASE_SECONDS + 1
+                    assert not live(now).killed
+            return done
+
+        count = lives(NEVER)
+        assert count > 30
+        for fatal in chosen(engine, count, every):
+            assert fatal <= lives(fatal) < count
+            assert (fatal, []) == (fatal, differences(expected, dump(engine, disk=False)))
 
 
+@EVERY
 @pytest.mark.parametrize(("error", "when"), [(Retry, "before"), (Wait, "after")])
 def test_a_commit_that_fails_once_is_made_good(
-    engine: Engine, tmp_path: Path, error: type[Exception], when: When, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, tmp_path: Path, error: type[Exception], when: When, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database is busy, or goes away at a commit that may have come through: the same indexer goes on."""
     monkeypatch.setattr("indexer.ingest.watch._BACK_OFF_SECONDS", (0.0, 0.0))
     root = tmp_path / "runs"
     expected, count = undisturbed(engine, root)
-    for number in chosen(engine, count):
+    for number in chosen(engine, count, every):
         empty(engine)
         failed: list[int] = []
 
-        def fail(found: int, now: When, number: int = number, failed: list[int] = failed) -> None:
+        def fail(found: int, now: When, _raw: object, number: int = number, failed: list[int] = failed) -> None:
             if (found, now) == (number, when):
                 failed.append(found)
                 raise error("the database is busy, says a test")
 
-        with commits(engine, fail):
+        with commits(fail):
             begin(root)
             follower = Follower(engine, root, config=CONFIG)
             follower.scan()

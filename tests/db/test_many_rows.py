@@ -9,7 +9,7 @@ import pytest
 from indexer.db import bulk, postgresql, write
 from indexer.db.connection import Connection, Database, transaction
 from indexer.db.schema import METADATA
-from indexer.errors import Refuse, Retry
+from indexer.errors import Refuse, Retry, Unreachable
 from indexer.text import key
 from tests.conftest import Backend
 from tests.support.engines import sent_by_the_indexer
@@ -174,7 +174,7 @@ def test_commits_of_a_load_need_not_wait_for_the_disk(database: Database, backen
 
 
 def test_a_connection_lost_on_the_way_is_told_by_who_uses_it(database: Database, backend: Backend, url: str) -> None:
-    """The end of the block hides no error of its inside, and adds none."""
+    """The end of the block adds no error; the next use says that commits may be lost, once."""
     if backend == "sqlite":
         return
     other = Database(url)
@@ -182,4 +182,6 @@ def test_a_connection_lost_on_the_way_is_told_by_who_uses_it(database: Database,
         pid = _read(database, "SELECT pg_backend_pid()")[0][0]
         assert [(True,)] == _read(other, f"SELECT pg_terminate_backend({pid})")
     other.dispose()
+    with pytest.raises(Unreachable, match="cannot be reached"):
+        _read(database, "SELECT 1")
     assert [("on",)] == _read(database, "SHOW synchronous_commit")

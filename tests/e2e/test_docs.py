@@ -158,7 +158,7 @@ def test_every_setting_is_documented_with_its_default(tmp_path: Path) -> None:
         holder = settings if setting.field == "-" else settings.config
         default = getattr(holder, setting.key if setting.field in {"", "-"} else setting.field)
         shown = str(default).lower() if isinstance(default, bool) else default
-        cell = "" if shown is None else f" `{shown}`"
+        cell = "" if default in {None, "", ()} else f" `{shown}`"
         row = f"| `--{setting.name}` | `{setting.variable}` | `{setting.key}` |{cell} |"
         assert row in page
 

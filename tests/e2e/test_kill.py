@@ -63,7 +63,7 @@ def growing(chance: random.Random) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("seed", [1])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 14))])
 def test_tables_after_kills_equal_those_of_an_undisturbed_run(
     seed: int, backend: str, empty_url: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

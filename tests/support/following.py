@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 from sqlalchemy import Engine, text
 
 from indexer.config import Config, Root
+from indexer.db.schema import METADATA
 from indexer.ingest.watch import Indexer, Outcome
 from indexer.ports import Files, SystemFiles
 from tests.support.engines import transaction, writer
@@ -164,20 +165,9 @@ def given(roots: Sequence[Path | Root]) -> tuple[Root, ...]:
 def empty(engine: Engine) -> None:
     """Delete all rows, as in a fresh database."""
     with transaction(engine) as conn:
-        payloads = ("blobs", "histogram_stats", "tensor_stats")
-        said = ("lineage", "lineage_files", "hparams", "hparam_runs")
-        for table in (
-            *payloads,
-            *said,
-            "point_rollups",
-            "tensor_points",
-            "tags",
-            "shards",
-            "jobs",
-            "roots",
-            "indexers",
-        ):
-            conn.execute(text(f"DELETE FROM {table}"))
+        for table in reversed(METADATA.sorted_tables):
+            if table.name != "index_state":
+                conn.execute(table.delete())
         conn.execute(text("UPDATE index_state SET change_counter = 0, scanned_at = NULL"))
 
 

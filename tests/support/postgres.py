@@ -6,10 +6,12 @@ import atexit
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 import warnings
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -47,6 +49,28 @@ class PostgresServer:
         name = database_of(url)
         with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
             conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def configure(self, **settings: str) -> None:
+        """Change settings of the server; those that need a restart take effect with it."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
+            for name, value in settings.items():
+                statement = sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value))
+                conn.execute(statement)
+            conn.execute("SELECT pg_reload_conf()")
+
+    def halt(self) -> None:
+        """Stop serving; files stay. Only for a server of the test's own."""
+        self.server.stop()
+
+    def crash(self) -> None:
+        """Stop as in a loss of power: what was not written is gone. Only for a server of the test's own."""
+        postmaster = psutil.Process(self.server.get_pid())
+        postmaster.send_signal(signal.SIGQUIT)
+        postmaster.wait(30)
+
+    def resume(self) -> None:
+        """Serve again, at the same address."""
+        self.server.ensure_postgres_running()
 
     def stop(self) -> None:
         """End the server and remove its files."""

@@ -163,7 +163,8 @@ def dump(engine: Engine, *, disk: bool = True) -> Tables:
             out[table] = {tuple(row[:keys]): tuple(_plain(value) for value in row[keys:]) for row in rows}
             assert len(out[table]) == len(rows), f"two rows of {table} have one key"
         for table in ("tensor_points", "blobs", "histogram_stats", "tensor_stats", "graph_stats", "graph_chunks"):
-            lost = conn.execute(text(f"SELECT count(*) FROM {table} WHERE tag_id NOT IN (SELECT id FROM tags)"))
+            known = "SELECT id FROM tags UNION ALL SELECT tag_id FROM loose_tags"
+            lost = conn.execute(text(f"SELECT count(*) FROM {table} WHERE tag_id NOT IN ({known})"))
             assert lost.scalar_one() == 0, f"rows of {table} without a tag"
     return out
 

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -59,6 +59,7 @@ def test_an_address_means_what_it_means_to_sqlalchemy(url: str) -> None:
 _WORD = st.text("ab1%4+ .-_/&=?:@,[]#", max_size=6)
 
 
+@example((("", "?"), *[("", "")] * 4, ("", "@")))
 @given(st.tuples(*[st.tuples(st.sampled_from(["", mark]), _WORD) for mark in ("u:", "@", ":", "/", "?host=", "&a=")]))
 def test_no_address_is_read_in_another_way(parts: tuple[tuple[str, str], ...]) -> None:
     """However odd it is."""

@@ -67,9 +67,10 @@ def test_every_field_of_config_can_be_set(tmp_path: Path) -> None:
 
 ADDRESSES = {"db", "host"}
 """Any text may be an address; what opens it says what is wrong."""
+PLAIN = [s for s in SETTINGS if s.name not in ADDRESSES and not s.secret]
 
 
-@pytest.mark.parametrize("one", [s for s in SETTINGS if s.name not in ADDRESSES], ids=lambda setting: setting.name)
+@pytest.mark.parametrize("one", PLAIN, ids=lambda setting: setting.name)
 def test_an_error_names_flag_variable_or_key(one: Setting, tmp_path: Path) -> None:
     """Whoever reads the error knows which of the three places to look at."""
     with pytest.raises(UsageError, match=f"--{one.name}: 'x,'"):
@@ -257,3 +258,62 @@ def test_settings_travel_to_the_children(tmp_path: Path) -> None:
     Path(os.fsdecode(odd)).mkdir()
     settings = Settings(Config(url="postgresql://u@h/d", roots=roots([os.fsdecode(odd)]), port=0), verbose=True)
     assert settings == from_json(json.loads(json.dumps(to_json(settings))))
+
+
+# What the web is told -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("text", ["x,", "two words", "", "ä", 'quote"', "a\nb", "=="])
+def test_a_token_that_no_header_carries_is_refused_unseen(text: str) -> None:
+    """The error names the place, and never what a secret was to be."""
+    with pytest.raises(UsageError, match="--token: it ") as caught:
+        load({"token": text}, environ={})
+    assert not text or text not in str(caught.value)
+
+
+def test_a_token_is_in_no_repr() -> None:
+    """Whatever logs the settings does not log the secret."""
+    settings = load({"token": "s3cret"}, environ={})
+    assert "s3cret" not in repr(settings)
+    assert "s3cret" == settings.config.token
+
+
+def test_settings_reach_the_children_as_they_are() -> None:
+    """Lists come out of the pipe as the tuples they were."""
+    flags = {
+        "token": "s3cret",
+        "allowed_hosts": "Runs.example, [::1]",
+        "cors_origins": "https://a.example,http://b.example:3000",
+        "url_prefix": "/team/summarydb/",
+        "trusted_proxy": "127.0.0.1,10.0.0.0/8",
+        "access_log": "true",
+    }
+    settings = load(flags, environ={})
+    assert settings == from_json(json.loads(json.dumps(to_json(settings))))
+    config = settings.config
+    assert ("runs.example", "[::1]") == config.allowed_hosts
+    assert ("https://a.example", "http://b.example:3000") == config.cors_origins
+    assert "/team/summarydb" == config.url_prefix
+    assert ("127.0.0.1/32", "10.0.0.0/8") == config.trusted_proxy
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("url_prefix", ["summarydb", "/a//b", "/a/../b", "/a b", "//evil.example", "/api", "/static/x", "/v1", "/ä"]),
+        ("allowed_hosts", ["a b", "a:80", "http://a", "a,,b", "a/b"]),
+        ("cors_origins", ["a.example", "https://a.example/", "https://a.example/x", "null", "ftp://a", "https://*.a"]),
+        ("trusted_proxy", ["localhost", "1.2.3", "10.0.0.1/8", "*"]),
+    ],
+)
+def test_what_the_web_cannot_be_told_is_refused(key: str, values: list[str]) -> None:
+    """A setting that would be silently of no use, or open more than it says, is an error."""
+    for value in values:
+        with pytest.raises(UsageError):
+            load({key: value}, environ={})
+
+
+def test_other_machines_need_a_token_or_a_word(tmp_path: Path) -> None:
+    """Beyond loopback a token or --allow-anonymous is asked for."""
+    with pytest.raises(UsageError, match="SUMMARYDB_TOKEN"):
+        check_exposure(load({"host": "0.0.0.0"}, environ={}, directory=tmp_path))
+    check_exposure(load({"host": "0.0.0.0"}, environ={"SUMMARYDB_TOKEN": "s3cret"}, directory=tmp_path))
+    check_exposure(load({"host": "0.0.0.0", "allow_anonymous": "true"}, environ={}, directory=tmp_path))

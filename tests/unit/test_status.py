@@ -51,6 +51,8 @@ def test_a_silent_indexer_is_not_alive() -> None:
     assert status(found())["indexers"][0]["alive"]
     late = status(found(), now=NOW + ALIVE_SECONDS)
     assert not late["indexers"][0]["alive"]
+    ahead = status(found(), now=NOW - ALIVE_SECONDS - 2)  # it died while its clock was wrong
+    assert not ahead["indexers"][0]["alive"]
     assert "indexer 7 on h: silent, last heard of 2023-11-14 22:13:19 UTC" in render(late)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from typing import Any
+
 import pytest
 
 from indexer.config import Config
@@ -80,3 +83,60 @@ def test_messages_to_a_dead_child_are_lost_in_silence() -> None:
 def test_causes_in_words(code: int, text: str) -> None:
     """A signal has a name where the system knows one."""
     assert text == cause(code)
+
+
+class Listener(Child):
+    """A child that only listens."""
+
+    told: list[dict[str, Any]]
+
+    def tell(self, **message: object) -> None:
+        """Note a message."""
+        self.told.append(message)
+
+
+def listening(up: Up) -> Listener:
+    """Have a web process that only listens."""
+    up.web = web = Listener("web")
+    web.told = []
+    return web
+
+
+def test_the_web_learns_what_the_indexer_waits_for(up: Up) -> None:
+    """The database cannot say it while it is full or away; nor can an indexer that died."""
+    told = listening(up).told
+    up.hear(up.indexer, {"migrated": True})
+    up.hear(up.indexer, {"waiting": "the disk is full"})
+    up.hear(up.indexer, {"waiting": None})
+    up.bury(up.indexer, -9)
+    up.hear(up.indexer, {"migrated": True})
+    died = "the indexer process ended (killed by SIGKILL); it is started again in 0.5 s"
+    start = {"migrated": True, "waiting": None}
+    assert [start, {"waiting": "the disk is full"}, {"waiting": None}, {"waiting": died}, start] == told
+
+
+def test_a_web_process_that_starts_again_is_told_what_is_amiss(up: Up) -> None:
+    """It was not there when the indexer said so."""
+    up.hear(up.indexer, {"migrated": True})
+    up.hear(up.indexer, {"waiting": "the disk is full"})
+    told = listening(up).told
+    up.send_settings(up.web)
+    assert {"migrated": True, "waiting": "the disk is full"} == told[-1]
+
+
+def test_a_child_that_cannot_be_started_is_tried_again(
+    up: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The machine may have no process or descriptor left just now; the other child goes on."""
+
+    def none_left(*_args: object, **_more: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    told = listening(up).told
+    monkeypatch.setattr("subprocess.Popen", none_left)
+    up.start(up.indexer)
+    why = "the indexer process cannot be started (Resource temporarily unavailable); it is tried again in 0.5 s"
+    assert f"summarydb: {why}\n" == capsys.readouterr().err
+    assert [{"waiting": why}] == told
+    assert up.indexer.start_at is not None
+    assert 1.0 == up.indexer.pause

@@ -71,6 +71,11 @@ class Catalogue:
         self._order: tuple[Run, ...] = ()  # those with an event, by start and name
         self._loaded: OrderedDict[int, int] = OrderedDict()  # job → number of its series; asked for last comes last
 
+    @property
+    def seen(self) -> bool:
+        """Tell whether there was a database, ever."""
+        return bool(self._database)
+
     def runs(self, conn: Connection) -> tuple[Run, ...]:
         """Return all runs with an event, by the time they began, then by name; their series may be missing."""
         with self._lock:

@@ -42,7 +42,7 @@ class Answered(NamedTuple):
 class Service:
     """Answers over one database, which may be missing, or be replaced, at any time.
 
-    empty: while the database is not there (its first indexer has only begun) lists are empty; else that is an error.
+    empty: until there is a database (its first indexer has only begun) lists are empty; else that is an error.
     """
 
     def __init__(self, reader: Reader, *, location: str, seconds: float, empty: bool = False) -> None:
@@ -241,7 +241,7 @@ class Service:
             with self._reader.snapshot(limit) as conn:
                 return work(conn)
         except (Wait, Refuse):
-            if self._empty:
+            if self._empty and not self._catalogue.seen:
                 return nothing
             raise
 
