@@ -25,7 +25,7 @@ Flags win over `SUMMARYDB_*` variables, those over `summarydb.toml`: see [config
 | exit code | means |
 |---|---|
 | 0 | done; for `up`, `index` and `serve` also: ended as asked, by SIGINT or SIGTERM, within 2 seconds |
-| 1 | the database or a directory cannot be used; one line on standard error says what to do |
+| 1 | the database or a directory cannot be used; a line says what to do; `verify`, `doctor`: found something |
 | 2 | a flag, variable or setting cannot be right |
 | 3 | `index --strict`: damaged records were skipped |
 | 70 | a bug: please report it, with what `-v` prints and `summarydb --version --json` |

@@ -127,8 +127,8 @@ class _Nodes:
 
     def add(self, names: list[bytes], types: list[bytes], what: int, starts: array[int], stops: array[int]) -> None:
         codes = self.codes
-        for type_ in set(types).difference(codes):
-            codes[type_] = len(codes)
+        for type_ in dict.fromkeys(types):  # no set: its order is another in every process
+            codes.setdefault(type_, len(codes))
         self.names += names
         self.types.extend(map(codes.__getitem__, types))
         self.what.extend([what] * len(names))

@@ -12,7 +12,21 @@ from indexer.errors import SummaryDBError
 from summarydb import __version__, ending
 from summarydb.options import print_json
 
-COMMANDS = ("db", "export", "index", "prune", "reindex", "serve", "sql", "status", "tensorboard", "up")
+COMMANDS = (
+    "db",
+    "doctor",
+    "export",
+    "index",
+    "prune",
+    "reindex",
+    "serve",
+    "snapshot",
+    "sql",
+    "status",
+    "tensorboard",
+    "up",
+    "verify",
+)
 """Names in order; `summarydb.commands` has a module of the same name for each, with `_` for `-`."""
 
 

@@ -84,8 +84,10 @@ def signals(asked: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def until_asked(work: Callable[[threading.Event], T]) -> T:
+def until_asked(work: Callable[[threading.Event], T], *, unfinished: int = OK) -> T:
     """Return what `work(stop)` returns; signals set `stop`, and end the process when that does not help.
+
+    unfinished: the exit code then; work that is of no use when it is cut has another one than OK.
 
     The work has a thread of its own: Python runs signal handlers in the main thread, and only between two of its
     bytecodes, so a long statement there would hold the end up.
@@ -101,7 +103,7 @@ def until_asked(work: Callable[[threading.Event], T]) -> T:
             errors.append(e)
 
     worker = threading.Thread(target=attempt, daemon=True)
-    with signals(lambda: end_soon(stop, seconds=GRACE_SECONDS)):
+    with signals(lambda: end_soon(stop, seconds=GRACE_SECONDS, code=unfinished)):
         worker.start()
         while worker.is_alive():
             worker.join(0.5)  # in steps: on Windows a wait without an end does not see Ctrl-C

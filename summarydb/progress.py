@@ -11,6 +11,7 @@ from indexer.log import Unfailing
 
 _BAR = 24  # characters
 _PLAIN_SECONDS = 5.0  # between two plain lines
+_BAR_SECONDS = 0.1  # between two looks of a bar
 
 
 class ProgressLine:
@@ -55,6 +56,40 @@ class ProgressLine:
         self.shown = self.monotonic()
         self.out.write(f"{text}\n")
         self.out.flush()
+
+
+class ShareLine:
+    """Shows how far any other work is."""
+
+    def __init__(self, out: TextIO, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.out = out
+        self.terminal = out.isatty()
+        self.monotonic = monotonic
+        self.shown = monotonic()
+        self.drawn = False
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` is done, and what is at work just now."""
+        now = self.monotonic()
+        if now - self.shown < (_BAR_SECONDS if self.terminal else _PLAIN_SECONDS):
+            return
+        self.shown = now
+        share = min(done / total, 1.0) if total else 1.0
+        if self.terminal:
+            filled = int(share * _BAR)
+            self.drawn = True
+            bar = f"[{'#' * filled}{'.' * (_BAR - filled)}] {share:4.0%}  {what}"
+            self.out.write(f"\r\x1b[2K{bar[: shutil.get_terminal_size().columns - 1]}\r")
+        else:
+            self.out.write(f"{share:.0%} {what}\n")
+        self.out.flush()
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self.drawn:
+            self.drawn = False
+            self.out.write("\r\x1b[2K")
+            self.out.flush()
 
 
 def size(count: int) -> str:

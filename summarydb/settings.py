@@ -263,7 +263,7 @@ def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
     return parse
 
 
-def _seconds(*, zero: bool) -> Callable[[str], float]:
+def _seconds(*, zero: bool, most: float = math.inf) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
             number = float(text)
@@ -271,6 +271,8 @@ def _seconds(*, zero: bool) -> Callable[[str], float]:
             raise ValueError("is no number of seconds") from None
         if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
             raise ValueError("is no number of seconds" + ("" if zero else " above 0"))
+        if number > most:
+            raise ValueError(f"is more than {most:g} seconds")
         return number
 
     return parse
@@ -345,9 +347,19 @@ def _log_format(text: str) -> str:
     return text
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"is none of {', '.join(words)}")
+        return text
+
+    return parse
+
+
 SETTINGS = (
     Setting("db", _text, "URL", "Database, a SQLAlchemy URL: sqlite:///FILE or postgresql://USER@HOST/NAME.", "url"),
     Setting("reconcile", _seconds(zero=True), "SECONDS", "Between two scans of everything; 0: notifications only."),
+    Setting("done-after", _seconds(zero=True), "SECONDS", "Without a change, after which a file counts as done."),
     Setting("follow-symlinks", _switch, None, "Follow links to directories and files; they are passed over else."),
     Setting("polling", _switch, None, "Look for changes in place of the system's notifications (network drives)."),
     Setting("batch-points", _whole(1), "N", "Points from which on a transaction ends."),
@@ -362,6 +374,10 @@ SETTINGS = (
     Setting("port", _whole(0, 65535), "PORT", "Port to serve on; 0: any free one."),
     Setting("threads", _whole(1, 256), "N", "Threads that answer requests."),
     Setting("query-seconds", _seconds(zero=False), "SECONDS", "Deadline of a query."),
+    Setting("sql", _one_of("auto", "on", "off"), "WHEN", "/sql: on, off, or auto: on where only this machine can ask."),
+    Setting("sql-seconds", _seconds(zero=False, most=30), "SECONDS", "Deadline of /sql, at most 30."),
+    Setting("sql-bytes", _whole(1, 64 * 2**20), "BYTES", "Longest answer of /sql."),
+    Setting("sql-memory", _whole(16 * 2**20), "BYTES", "Memory that a query of /sql or `summarydb sql` may take."),
     Setting(
         "max-queue", _whole(1, 1000), "N", "Requests that wait for a thread at most; more are refused for a moment."
     ),

@@ -138,14 +138,20 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
+def require_file(url: str) -> None:
+    """Refuse where `url` names a file that is not there."""
+    from indexer.db.dialect import sqlite_file
+
+    file = sqlite_file(url)
+    if file is not None and not Path(file).exists():
+        raise Refuse("there is no such file: run `summarydb up LOGDIR` first, or give another --db")
+
+
 def open_existing(url: str, *, pool_size: int = 1) -> Engine:
     """Return an engine that only reads. Refuse where there is no database yet."""
-    from indexer.db.dialect import SQLITE, parse_url
     from indexer.db.engine import open_reader
 
-    parsed = parse_url(url)
-    if parsed.get_backend_name() == SQLITE and not Path(parsed.database or "").exists():
-        raise Refuse("there is no such file: run `summarydb up LOGDIR` first, or give another --db")
+    require_file(url)
     return open_reader(url, pool_size=pool_size)
 
 

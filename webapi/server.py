@@ -23,7 +23,7 @@ POLL_SECONDS = 0.1
 IDLE_SECONDS = 60
 MAX_HEADER_BYTES = 256 * 1024
 MAX_BODY_BYTES = 64 * 1024
-"""Nothing here takes a body."""
+"""Only `/sql` takes one: a query."""
 CONNECTIONS = 1_000
 _OTHER_FILES = 100
 """Descriptors kept for the database and what the program itself has open."""

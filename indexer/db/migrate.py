@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import indexer
-from indexer.db.connection import Database, transaction, translated
+from indexer.db.connection import Connection, Database, transaction, translated
 from indexer.db.dialect import POSTGRESQL
 from indexer.errors import Refuse
 from indexer.version import REVISION, VERSION_TABLE
@@ -39,11 +39,22 @@ def current(engine: sqlalchemy.Engine) -> str | None:
         return _current(lambda query: conn.exec_driver_sql(query).all(), engine.dialect.name)
 
 
+def current_of(conn: Connection) -> str | None:
+    """Return the same of a connection of the indexer's kind."""
+    return _current(lambda query: conn.execute(query).fetchall(), conn.dialect)
+
+
+def create(conn: Connection) -> None:
+    """Make the newest schema in an empty database, in the open transaction."""
+    for statement in _new(conn.dialect):
+        conn.execute(statement)
+    conn.execute("UPDATE index_state SET database_id = ?", (uuid.uuid4().hex,))
+
+
 def upgrade(database: Database, revision: str = "head") -> None:
     """Create or migrate the schema. Does nothing, and imports nothing, where it is right already."""
     with translated():
-        conn = database.connect()
-        found = _current(lambda query: conn.execute(query).fetchall(), database.dialect)
+        found = current_of(database.connect())
     if revision == "head" and found == REVISION:
         return
     if found is None and revision == "head":
@@ -51,10 +62,8 @@ def upgrade(database: Database, revision: str = "head") -> None:
             if database.dialect == POSTGRESQL:
                 conn.execute("SET LOCAL lock_timeout = '10s'")
                 conn.execute(f"SELECT pg_advisory_xact_lock({_MIGRATION})")
-            if _current(lambda query: conn.execute(query).fetchall(), database.dialect) is None:
-                for statement in _new(database.dialect):
-                    conn.execute(statement)
-                conn.execute("UPDATE index_state SET database_id = ?", (uuid.uuid4().hex,))
+            if current_of(conn) is None:
+                create(conn)
                 return
     _migrate(database.url, revision)
 
@@ -75,7 +84,11 @@ def downgrade(database: Database, revision: str) -> None:
 
 def require(engine: sqlalchemy.Engine) -> None:
     """Refuse where the database's schema is not ours; a line says what to do."""
-    found = current(engine)
+    require_newest(current(engine))
+
+
+def require_newest(found: str | None) -> None:
+    """Refuse where `found`, a database's revision, is not ours."""
     if found is None:
         raise Refuse("the database is empty: run `summarydb up LOGDIR` or `summarydb db upgrade` first")
     if found < REVISION:

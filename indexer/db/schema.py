@@ -390,6 +390,32 @@ TAG_SEGMENT = Table(
 )
 """A stretch of a tag from one file. In the order (seq, step), which is load order, segments do not overlap."""
 
+KEPT_SEGMENT = Table(
+    "kept_segments",
+    METADATA,
+    Column("tag_id", Integer, ForeignKey("tags.id", ondelete="CASCADE"), primary_key=True),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("shard_id", Integer, ForeignKey("shards.id", ondelete="CASCADE"), nullable=False),
+    Column("first_step", BigInteger, nullable=False),
+    Column("last_step", BigInteger, nullable=False),
+    Column("first_seq", Integer, nullable=False),
+    Column("last_seq", Integer, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Index(None, "shard_id"),
+)
+"""A stretch of a tag from a file that is gone, while its job is read again: its points are under minus its tag_id."""
+
+KEPT_START = Table(
+    "kept_starts",
+    METADATA,
+    Column("tag_id", Integer, ForeignKey("tags.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("step", BigInteger, nullable=False),
+    Column("shard_id", Integer, ForeignKey("shards.id", ondelete="CASCADE"), nullable=False),
+    Index(None, "shard_id"),
+)
+"""A session start in such a file, with the seq that it had."""
+
 INDEXER = Table(
     "indexers",
     METADATA,

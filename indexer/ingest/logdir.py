@@ -38,6 +38,7 @@ class FoundShard:
     name: str
     what: Name
     stat: Stat
+    links: int = 1  # names that the file has, here or elsewhere; of a symbolic link 2
 
 
 @dataclass(slots=True)
@@ -163,7 +164,8 @@ def _list(path: Path, train_id: str, files: Files, listing: Listing, *, follow_s
             if not entry.is_file(follow_symlinks=follow_symlinks):
                 listing.unreadable[str(path / entry.name)] = NO_FILE
                 continue
-            job.shards[entry.name] = FoundShard(entry.name, what, stat_of(status))
+            links = 2 if entry.is_symlink() else status.st_nlink
+            job.shards[entry.name] = FoundShard(entry.name, what, stat_of(status), links)
     except FileNotFoundError:
         if train_id == "./":
             raise

@@ -30,12 +30,18 @@ class Shard:
     lost_since: int | None = None
     lost_bytes: int = 0  # of the damage there that nothing good ended yet: counted in `bad_bytes`
     on_disk: Stat | None = None  # as the last look saw it; None: gone
+    kept: bool = False  # its points are aside while its job is read again, see db/kept.py
     held: bool = False  # it could not be read, or somebody else writes it: left alone until the next scan
 
     @property
     def dirty(self) -> bool:
         """There may be something in it that is not in the database."""
         return self.on_disk is not None and self.on_disk != self.seen and not self.held
+
+    @property
+    def waits(self) -> bool:
+        """Its points are to be put back."""
+        return self.kept and not self.held
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +74,7 @@ class Job:
     @property
     def changed(self) -> bool:
         """One of its shards is; or all are read, and the pass that read the last of them did not live to say so."""
-        if any(shard.dirty for shard in self.shards.values()):
+        if any(shard.dirty or shard.waits for shard in self.shards.values()):
             return True
         there = [shard for shard in self.shards.values() if shard.on_disk is not None]
         return self.cache_status is not CacheStatus.CACHED and bool(there) and not any(shard.held for shard in there)

@@ -18,7 +18,7 @@ from tests.support.engines import transaction
 from webapi import headers, respond
 
 ENDLESS = "/api/v1/events"
-FILLED_IN = {"filename": "style.css", "rest": "1"}
+FILLED_IN = {"form": "csv", "filename": "style.css", "rest": "1"}
 HOSTILE = [
     "<script>alert(1)</script>",
     "\"'><b onmouseover=alert(1)>",

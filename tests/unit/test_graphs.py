@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from indexer.payload import Graph, Strings
 from indexer.plugins import graph
 from indexer.types import Blob
 from tests.support.messages import ms_graph, ms_node, tb_graph, tb_node
+from tests.support.program import PATIENCE_SECONDS, environment
 from tests.support.records import bytes_field, event, float_field, varint_field
 
 
@@ -41,6 +44,26 @@ def edges(built: graphs.Built) -> dict[str, tuple[list[str | None], list[str | N
             if shown[0] or shown[1]:
                 found[names[number]] = (shown[0], shown[1])
     return found
+
+
+def test_a_graph_gives_the_same_bytes_in_every_process() -> None:
+    """How a process hashes does not show, so that a file read again can be compared with what was stored of it."""
+    program = (
+        "from hashlib import sha256; from indexer import graphs; from tests.support.messages import tb_graph, tb_node;"
+        "built = graphs.build(tb_graph([tb_node(f'n{i}', f'Op{i}') for i in range(20)]), 'graph_def');"
+        "print(sha256(b''.join(piece.data for piece in built.pieces)).hexdigest())"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment() | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            timeout=PATIENCE_SECONDS,
+        ).stdout
+        for seed in "123"
+    }
+    assert 1 == len(found)
 
 
 def test_nodes_are_in_scopes() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from summarydb.progress import ProgressLine, size
+from summarydb.progress import ProgressLine, ShareLine, size
 
 
 class Terminal(io.StringIO):
@@ -77,3 +77,23 @@ def test_the_bar_stays_within_its_line(on_disk: int, indexed: int) -> None:
     shown = out.getvalue().strip("\r").removeprefix("\x1b[2K")
     assert len(shown) < shutil.get_terminal_size().columns
     assert shown.startswith("[")
+
+
+def test_other_work_shows_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar that goes away on a terminal, a line now and then elsewhere, neither more often than is useful."""
+    monkeypatch.setenv("COLUMNS", "100")
+    now = 0.0
+    screen, file = Terminal(), io.StringIO()
+    lines = [ShareLine(out, monotonic=lambda: now) for out in (screen, file)]
+    for tenth in range(1, 101):
+        now = tenth / 10
+        for line in lines:
+            line.show("tags", tenth, 100)
+    for line in lines:
+        line.close()
+    assert "[######..................]  25%  tags\r" in screen.getvalue()
+    assert screen.getvalue().endswith("\r\x1b[2K")
+    assert ["50% tags", "100% tags"] == file.getvalue().splitlines()
+    now += 10
+    lines[1].show("nothing to do", 0, 0)
+    assert "100% nothing to do" == file.getvalue().splitlines()[-1]
