@@ -24,6 +24,7 @@ COMMANDS = (
     "snapshot",
     "sql",
     "status",
+    "tensorboard",
     "up",
     "verify",
 )
