@@ -14,7 +14,7 @@ from summarydb.settings import SETTINGS, Settings, load
 
 F = TypeVar("F", bound=Callable[..., Any])
 INDEXING = (
-    *("reconcile", "follow-symlinks", "polling", "batch-points", "slice-bytes", "max-record-bytes"),
+    *("reconcile", "done-after", "follow-symlinks", "polling", "batch-points", "slice-bytes", "max-record-bytes"),
     *("max-cached-jobs", "kernel", "log-file"),
 )
 SERVING = (
@@ -22,6 +22,10 @@ SERVING = (
     "port",
     "threads",
     "query-seconds",
+    "sql",
+    "sql-seconds",
+    "sql-bytes",
+    "sql-memory",
     "max-queue",
     "max-events-clients",
     "token",
@@ -32,6 +36,7 @@ SERVING = (
     "trusted-proxy",
     "access-log",
     "log-file",
+    "grpc",
 )
 LOGGING = ("verbose", "log-format")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")

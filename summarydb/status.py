@@ -128,7 +128,7 @@ def render(facts: dict[str, Any]) -> str:
             "",
             f"{table.printable(root['name'])} ({table.printable(root['path'])}): {root['jobs']:,} jobs"
             + (f", {counts}" if counts else ""),
-            f"  {root['point_count']:,} points, {_of(root)}, {root['bad_records']:,} damaged records",
+            f"  {root['point_count']:,} points, {_of(root)}, {_damage(root)}",
         ]
         own = [job for job in facts["jobs"] if job["root"] == root["name"]]
         if own:
@@ -168,6 +168,10 @@ def _remarks(job: dict[str, Any]) -> list[str]:
     if job["last_error"]:
         remarks.append(job["last_error"])
     return remarks
+
+
+def _damage(row: dict[str, Any]) -> str:
+    return f"{row['bad_records']:,} damaged records ({size(row['bad_bytes'])})"
 
 
 def _of(row: dict[str, Any]) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from indexer import nodes, payload
 from indexer.plugins import KINDS
 from indexer.types import CacheStatus, DataClass, Format, ShardKind, ShardState
-from webapi import explain, graphs, kinds, live, runs
+from webapi import compare, explain, formats, graphs, kinds, live, runs, sql, tables
 from webapi.address import root
 from webapi.parameters import MAX_REPEATS, Kind, Parameter
 from webapi.v1 import BASE, PAYLOADS, ROUTES, Route
@@ -21,11 +21,14 @@ STATUSES = {
     304: "Nothing changed since the answer whose ETag came back in If-None-Match.",
     400: "A parameter is unknown, malformed or out of range; `parameter` names it.",
     401: "A token is needed, or another one: `Authorization: Bearer TOKEN`.",
-    403: "The Host header names no address of this server, or a page of another site asks.",
+    403: "The Host header names no address of this server, or a page of another site asks; for `/sql` also: it is off,"
+    " or the database role has too many rights.",
     404: "No such job or tag; `parameter` names what was looked for.",
     405: "Everything is read with GET or HEAD.",
+    415: "A query comes as text/plain or application/json.",
     429: "Too many requests of this client wait; Retry-After says when to try again.",
     500: "A defect of this program; its log has more.",
+    501: "The format needs a library that the server does not have.",
     503: "The database cannot be read now, or too many requests wait; Retry-After says when to try again, where that"
     " may help.",
     504: "The query passed its deadline; ask for less.",
@@ -82,6 +85,24 @@ NEXT = {"type": ["string", "null"], "description": "Opaque: send it back as `aft
 
 def _page(item: str) -> Schema:
     return _object({"items": _list(_ref(item), "One page."), "next": NEXT}, "A page of a list.")
+
+
+_TRUNCATED = {"type": "boolean", "description": "Whether rows were left out behind `limit`."}
+_CELL: Schema = {"description": "A value: null, a boolean, a number, a text, a list or an object."}
+
+
+def _rows(facts: Schema) -> Schema:
+    rows = _list(_list(_CELL, "A row."), "Rows, values in the order of `columns`.")
+    return _object({"columns": _list({"type": "string"}, "Names."), "rows": rows, **facts}, "A table, a list a row.")
+
+
+def _records(facts: Schema) -> Schema:
+    return _object({"items": _list(_any("A row."), "Rows."), **facts}, "A table, an object a row.")
+
+
+def _by_column(facts: Schema) -> Schema:
+    columns = _any("A list a column, all equally long.") | {"additionalProperties": {"type": "array"}}
+    return _object({"columns": columns, **facts}, "A table, a list a column.")
 
 
 _SERIES_NAMES = {
@@ -368,6 +389,36 @@ SCHEMAS: dict[str, Schema] = {
         "A run and its hyperparameters.",
     ),
     "HParamsPage": _page("HParams"),
+    "Compared": _object(
+        {
+            "job": _integer("Id of its job."),
+            "root": _text("Name of its root."),
+            **{name: _SERIES_NAMES[name] for name in ("train_id", "tag", "plugin")},
+            "points": _integer("Current points."),
+            **{
+                f"{which}_{name}": schema
+                for which, what in {
+                    "last": "Of the point with the largest step",
+                    "min": "Of the point with the smallest finite value",
+                    "max": "Of the point with the largest finite value",
+                    "best": "Of one of these, as `best` says",
+                }.items()
+                for name, schema in {
+                    "value": _number(f"{what}: its value."),
+                    "step": _nullable(_integer(f"{what}: its step.")),
+                    "wall_time": _wall_time(f"{what}: when it was written."),
+                }.items()
+            },
+        },
+        "A series of numbers, compared with those of the same name in other jobs.",
+    ),
+    "ComparePage": _page("Compared"),
+    "SqlAnswer": _rows({"truncated": _TRUNCATED}),
+    "SqlRecords": _records({"truncated": _TRUNCATED}),
+    "SqlColumns": _by_column({"truncated": _TRUNCATED}),
+    "Records": _records({"next": NEXT}),
+    "Columns": _by_column({"next": NEXT}),
+    "Rows": _rows({"next": NEXT}),
     "GraphNode": _object(_GRAPH_NODE, "A node of a graph, or a scope."),
     "GraphNodePage": _page("GraphNode"),
     "GraphNodeDetail": _object(
@@ -456,16 +507,19 @@ def document(version: str) -> Schema:
         },
         "servers": [{"url": root() + BASE}],
         "paths": {
-            route.path: {"get": _operation(route), "head": _head(route)}
+            path: operations
             for route in (
                 *ROUTES,
                 *runs.ROUTES,
+                compare.ROUTE,
+                sql.ROUTE,
                 *kinds.ROUTES,
                 *graphs.ROUTES,
                 kinds.BLOB,
                 *explain.ROUTES,
                 *live.ROUTES,
             )
+            for path, operations in _paths(route)
         },
         "components": {
             "schemas": SCHEMAS,
@@ -481,8 +535,57 @@ def document(version: str) -> Schema:
     }
 
 
+def _paths(route: Route) -> Iterator[tuple[str, Schema]]:
+    """Yield the paths of a route: the second names the format."""
+    operations: Schema = {"get": _operation(route), "head": _head(route)}
+    if route is sql.ROUTE:
+        operations["post"] = _posted(route)
+    yield route.path, operations
+    if route in _FORMATTED:
+        form = _in_path("form", "Format of the answer.", {"type": "string", "enum": list(formats.CONTENT_TYPES)})
+        suffixed: Schema = {}
+        for method, operation in operations.items():
+            suffixed[method] = operation | {
+                "operationId": f"{operation['operationId']}-form",
+                "parameters": [form, *operation["parameters"]],
+            }
+        yield f"{route.path}.{{form}}", suffixed
+
+
+def _posted(route: Route) -> Schema:
+    """The query in the body."""
+    operation = _operation(route)
+    fields = {one.name: _parameter(one)["schema"] | {"description": one.description} for one in route.parameters}
+    body = {
+        "text/plain": {"schema": {"type": "string"}},
+        "application/json": {"schema": {"type": "object", "properties": fields, "required": ["q"]}},
+    }
+    unsupported = {"415": {"$ref": "#/components/responses/415"}}
+    return operation | {
+        "operationId": f"{route.name}-post",
+        "parameters": [one for one in operation["parameters"] if one["name"] != "q"],
+        "requestBody": {"required": True, "content": body},
+        "responses": operation["responses"] | unsupported,
+    }
+
+
+def _content(route: Route) -> Schema:
+    """Return the content types of an answer."""
+    if not route.answer:
+        return _EVENTS if route is live.EVENTS else _BYTES
+    if route not in _FORMATTED:
+        return {"application/json": {"schema": _ref(route.answer)}}
+    shapes = ("SqlRecords", "SqlColumns") if route is sql.ROUTE else ("Records", "Columns", "Rows")
+    content: Schema = {"application/json": {"schema": {"anyOf": [_ref(name) for name in (route.answer, *shapes)]}}}
+    others = [name.partition(";")[0] for form, name in formats.CONTENT_TYPES.items() if form != "json"]
+    return content | {name: {"schema": {"type": "string", "format": "binary"}} for name in others}
+
+
+_FORMATTED = (*tables.ROUTES, sql.ROUTE)
+
+
 def _operation(route: Route) -> Schema:
-    errors = sorted({*ALWAYS, *route.errors})
+    errors = sorted({*ALWAYS, *route.errors, *([501] if route in _FORMATTED else [])})
     return {
         "operationId": route.name,
         "summary": route.summary,
@@ -500,12 +603,6 @@ def _operation(route: Route) -> Schema:
             **{str(status): {"$ref": f"#/components/responses/{status}"} for status in errors},
         },
     }
-
-
-def _content(route: Route) -> Schema:
-    if route.answer:
-        return {"application/json": {"schema": _ref(route.answer)}}
-    return _EVENTS if route is live.EVENTS else _BYTES
 
 
 def _head(route: Route) -> Schema:
@@ -554,8 +651,9 @@ def _parameter(parameter: Parameter) -> Schema:
     return {
         "name": parameter.name,
         "in": "query",
-        "required": False,
+        "required": parameter.example is not None,
         "description": parameter.description,
         "schema": schema,
         **({"style": "form", "explode": True} if parameter.repeatable else {}),
+        **({} if parameter.example is None else {"example": parameter.example}),
     }

@@ -48,6 +48,9 @@ _TYPES = (
 )
 _BINARY = (*_TYPES, "int4", "int8", "bytea")  # of COLUMNS: bytes go as they are, not as text twice as long
 KEY = ("tag_id", "step", "seq")
+OWN = "SELECT id FROM tags WHERE job_id = ? UNION ALL SELECT -id FROM tags WHERE job_id = ?"
+"""Ids under which rows of a job's points are; below zero they are set aside, see kept.py."""
+
 _COUNT = """INSERT INTO blob_counts (tag_id, kind, count, errors, bytes) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (tag_id, kind) DO UPDATE SET count = blob_counts.count + excluded.count,
     errors = blob_counts.errors + excluded.errors, bytes = blob_counts.bytes + excluded.bytes"""
@@ -146,8 +149,7 @@ def count(conn: Connection, rows: Rows) -> None:
 def forget(conn: Connection, job_id: int) -> None:
     """Delete all payloads of a job; before its tags are deleted."""
     for table in ("blobs", *(known.name for known in TABLES)):
-        own = "SELECT id FROM tags WHERE job_id = ?"
-        conn.execute(f"DELETE FROM {table} WHERE tag_id IN ({own})", (job_id,))
+        conn.execute(f"DELETE FROM {table} WHERE tag_id IN ({OWN})", (job_id, job_id))
 
 
 def _insert(

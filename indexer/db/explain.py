@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from indexer.db.connection import Connection
+from indexer.db.connection import Connection, among
+from indexer.text import show
 
 _AT_ONCE = 500  # values of one statement
 _KEY = ("shard_id", "sample_id")
@@ -166,6 +167,13 @@ def add_benchmarks(conn: Connection, rows: Rows, ends: Rows) -> None:
     conn.many(old, ends)
 
 
-def forget(conn: Connection, job_id: int) -> None:
-    """Delete all that the explain files of a job said."""
-    conn.execute("DELETE FROM explain_files WHERE job_id = ?", (job_id,))
+def choose_latest(conn: Connection, job_id: int, order: Callable[[str], Any]) -> None:
+    """Say which explain file of a job is the latest, by the key by which its files are read, of their names."""
+    found = files_of(conn, job_id)
+    if found:
+        set_latest(conn, job_id, max(found, key=lambda file: order(show(file[1])))[0])
+
+
+def forget(conn: Connection, job_id: int, *, but: Sequence[int] = ()) -> None:
+    """Delete all that the explain files of a job said, but for some files."""
+    conn.execute(f"DELETE FROM explain_files WHERE job_id = ? AND shard_id NOT IN ({among(but or [0])})", (job_id,))

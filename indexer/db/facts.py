@@ -16,6 +16,7 @@ from indexer.text import show, store
 
 TABLES = ("lineage", "lineage_files", "hparams", "hparam_runs")
 SESSION, LINEAGE = "session", "lineage"  # hparams.source; where both name one, the session counts
+SESSION_KIND = hparams.KIND.name  # of payloads that say something of a session
 
 _LINEAGE = """INSERT INTO lineage (job_id, ordinal, section, key, name, kind, value, number, json, shard_id, "offset",
     wall_time) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -55,15 +56,21 @@ def fold(conn: Connection, said: Sequence[Said], order: Order) -> None:
         _fold(conn, {job: by_job[job] for job in some[i : i + _JOBS_AT_ONCE]}, order)
 
 
-def forget(conn: Connection, job_id: int) -> None:
-    """Delete what is said of a job."""
+def put_back(conn: Connection, job_id: int, said: Sequence[Said], order: Order) -> None:
+    """Bring a job up to date with the lineage of files that is still there, and with what sessions said."""
+    _fold(conn, {job_id: said}, order, merge=True)
+
+
+def forget(conn: Connection, job_id: int, *, but: Sequence[int] = ()) -> None:
+    """Delete what is said of a job, except for what lineage files `but` come to: see `put_back`."""
     for table in TABLES:
-        conn.execute(f"DELETE FROM {table} WHERE job_id = ?", (job_id,))
+        kept = f" AND shard_id NOT IN ({among(but or [0])})" if table == "lineage_files" else ""
+        conn.execute(f"DELETE FROM {table} WHERE job_id = ?{kept}", (job_id,))
 
 
-def _fold(conn: Connection, said: Mapping[int, Sequence[Said]], order: Order) -> None:
+def _fold(conn: Connection, said: Mapping[int, Sequence[Said]], order: Order, *, merge: bool = False) -> None:
     records = {job: [one for one in found if one.kind == lineage.KIND.name] for job, found in said.items()}
-    records = {job: found for job, found in records.items() if found}
+    records = {job: found for job, found in records.items() if found or merge}
     given = _fold_lineage(conn, records, order) if records else []
     query = f"SELECT job_id, {', '.join(_RUN)} FROM hparam_runs WHERE job_id IN ({among(said)})"
     known = {row[0]: dict(zip(_RUN, row[1:], strict=True)) for row in conn.execute(query)}

@@ -77,9 +77,7 @@ def problems(found: Sequence[IndexerRow], space: Space, now: float) -> Iterator[
     if space.scarce and space.free is not None:
         yield f"the disk of the database is nearly full ({size(space.free)} free): make room, or move the database"
     if space.starved:
-        yield (
-            f"the write-ahead log has grown to {size(space.wal or 0)}: a reader keeps a transaction open; end it"
-        )
+        yield (f"the write-ahead log has grown to {size(space.wal or 0)}: a reader keeps a transaction open; end it")
 
 
 def size(count: int) -> str:

@@ -50,6 +50,14 @@ class JobRow(NamedTuple):
     access_time: float | None
     evicted_at: float | None
     revision: int
+    listed_create_time: float | None
+    listed_update_time: float | None
+    explain_create_time: float | None
+    explain_update_time: float | None
+    profiler_dir: str | None
+    profiler_type: str | None
+    graph_mode: str | None
+    dump_dir: str | None
 
 
 class ShardRow(NamedTuple):
@@ -72,6 +80,7 @@ class ShardRow(NamedTuple):
     bad_records: int
     bad_bytes: int
     lost_since: int | None
+    kept: bool  # points of it are aside, see db/kept.py
 
 
 class TagRow(NamedTuple):
@@ -117,7 +126,11 @@ class TagRow(NamedTuple):
 _OF_TAG = TagRow._fields[: TagRow._fields.index("segment_shard_id")]
 _OF_SEGMENT = ("shard_id", "first_step", "first_seq", "last_step", "last_seq", "count")
 _JOBS = f"SELECT {', '.join(JobRow._fields)} FROM jobs"
-_SHARDS = f"SELECT {', '.join(f's.{name}' for name in ShardRow._fields)} FROM shards s"
+_KEPT = "EXISTS (SELECT 1 FROM {} k WHERE k.shard_id = s.id)"
+_SHARDS = (
+    f"SELECT {', '.join(f's.{name}' for name in ShardRow._fields[:-1])}, "
+    f"{_KEPT.format('kept_segments')} OR {_KEPT.format('kept_starts')} FROM shards s"
+)
 
 
 # How statements are written -------------------------------------------------------------------------------------------
@@ -240,6 +253,23 @@ def update_jobs(conn: Connection, rows: Sequence[Values]) -> None:
 def update_shards(conn: Connection, rows: Sequence[Values]) -> None:
     """Update shards by id; all rows have the same keys, of which `id` is one."""
     _update_by_id(conn, "shards", rows)
+
+
+def rename_shards(conn: Connection, names: Sequence[tuple[int, str]]) -> None:
+    """Give shards, by id, the names their files have now, in this order; those of which nothing is read give way."""
+    of_job = "job_id = (SELECT job_id FROM shards WHERE id = ?)"
+    taken = f"SELECT 1 FROM shards WHERE {of_job} AND name = ? AND id <> ?"
+    for shard_id, name in names:
+        key = (shard_id, store(name), shard_id)
+        conn.execute(f"DELETE FROM shards WHERE {of_job} AND name = ? AND id <> ? AND cursor = 0", key)
+        values = (store(name), shard_id, *key)
+        if conn.execute(f"UPDATE shards SET name = ? WHERE id = ? AND NOT EXISTS ({taken})", values).rowcount != 1:
+            raise Retry(f"a file is called {name} now, and another indexer knows another one so; it is looked at again")
+
+
+def set_done(conn: Connection, shard_ids: Sequence[int]) -> None:
+    """Say of shards that are read to their ends that they are done."""
+    conn.execute(f"UPDATE shards SET state = 'done' WHERE state = 'growing' AND id IN ({among(shard_ids)})")
 
 
 def _update_by_id(conn: Connection, table: str, rows: Sequence[Values]) -> None:
@@ -417,7 +447,7 @@ def forget_tags(conn: Connection, job_id: int) -> None:
     explain.forget(conn, job_id)
     facts.forget(conn, job_id)
     for table in ("tensor_points", "point_rollups"):
-        conn.execute(f"DELETE FROM {table} WHERE tag_id IN (SELECT id FROM tags WHERE job_id = ?)", (job_id,))
+        conn.execute(f"DELETE FROM {table} WHERE tag_id IN ({blobs.OWN})", (job_id, job_id))
     conn.execute("DELETE FROM tags WHERE job_id = ?", (job_id,))
 
 

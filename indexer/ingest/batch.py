@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,13 @@ from indexer.config import Config
 from indexer.decode import frames
 from indexer.decode.reader import Decoder
 from indexer.errors import UnreadableFile
-from indexer.ingest import payloads
+from indexer.ingest import identity, payloads
 from indexer.ingest.logdir import load_order
 from indexer.ingest.state import Job, Shard
 from indexer.ingest.tail import EDGE_BYTES, Opened, digest, open_shard
 from indexer.ports import Files, Stat
 from indexer.types import Damage, Decoded, ExplainRecord, Format, ShardKind, ShardState, Slice, Span
 
-_PROBE_BYTES = 2**20  # of a file that took another's name: is there anything good in it?
 _BATCH_BYTES = 256 * 2**20  # of files: a batch of few points ends here
 _FIRST_SHARE = 4  # the first batch reads a quarter of what others do
 
@@ -54,9 +54,24 @@ class Part:
     afresh: bool = False  # the file is read again from its beginning: what was wrong with it is void
 
     @property
+    def compressed(self) -> str | None:
+        """How a file is compressed in which nothing checks; None: it is not, or not read to its end."""
+        why = self.lost_reason or ""
+        return why if self.state is ShardState.DEAD and why.startswith(identity.COMPRESSED) else None
+
+    @property
     def lost_bytes(self) -> int:
         """Bytes of damage that nothing good ended yet, as far as was looked."""
         return 0 if self.lost_since is None else (self.size if self.seen else self.cursor) - self.lost_since
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A job one of whose files is another: it is read again, but for files that are gone."""
+
+    job: Job
+    shard: Shard
+    gone: Sequence[Shard]  # their points stay
 
 
 @dataclass(slots=True)
@@ -70,9 +85,15 @@ class Batch:
     payload_bytes: int = 0  # in memory
     start: tuple[Job, Shard, int] | None = None  # a session start at this step follows the points
     finished: list[Job] = field(default_factory=list)  # all their shards are read as far as they can be
-    replaced: list[tuple[Job, Shard]] = field(default_factory=list)  # another file took the name, with good records
+    replaced: list[Replaced] = field(default_factory=list)  # another file took the name, with good records
+    kept: tuple[Job, Shard] | None = None  # points of a file that is gone come next, of all others here none
     unchanged: list[tuple[Shard, Stat]] = field(default_factory=list)  # another file took the name, with nothing good
     unreadable: list[tuple[Job, UnreadableFile]] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        """There is nothing to write."""
+        return not (self.parts or self.finished or self.replaced or self.unreadable)
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return one column over all pieces; there is at least one."""
@@ -143,22 +164,35 @@ class Reader:
         self.first = True
         for job in jobs:
             self.max_step[job.id] = job.max_step
-            for shard in sorted((s for s in list(job.shards.values()) if s.dirty), key=lambda s: load_order(s.name)):
+            todo = [s for s in list(job.shards.values()) if s.dirty or s.waits]
+            for shard in sorted(todo, key=lambda s: load_order(s.name)):
                 if stop.is_set():
                     return
-                yield from self._shard(job, shard, stop)
-                if any(other is job for other, _ in self.batch.replaced):
+                if shard.waits:
+                    yield from self._put_back(job, shard)
+                if shard.dirty:
+                    yield from self._shard(job, shard, stop)
+                if any(replaced.job is job for replaced in self.batch.replaced):
                     break  # all of it is read again, from the beginning
             if stop.is_set():
                 return
-            if any(other is job for other, _ in self.batch.replaced):
+            if any(replaced.job is job for replaced in self.batch.replaced):
                 continue
             self.ending.append(job)
             if not self.waiting:
                 yield from self._drain()
         yield from self._drain()
-        if self.batch.parts or self.batch.finished or self.batch.replaced or self.batch.unreadable:
+        if not self.batch.empty:
             yield self._take()
+
+    def _put_back(self, job: Job, shard: Shard) -> Iterator[Batch]:
+        """Have the points of a file that is gone put back here, in load order: a batch of its own."""
+        yield from self._drain()
+        if not self.batch.empty:
+            yield self._take()
+        self.batch.kept = (job, shard)
+        yield self._take()
+        self.max_step[job.id] = job.max_step  # whoever wrote it read the job's tags again
 
     def _shard(self, job: Job, shard: Shard, stop: threading.Event) -> Iterator[Batch]:
         if shard.kind is ShardKind.GRAPH:
@@ -253,15 +287,55 @@ class Reader:
         yield from self._drain()
         if self.batch.parts:
             yield self._take()
-        self.batch.replaced.append((job, shard))
+        self.batch.replaced.append(Replaced(job, shard, self._gone(job, shard)))
 
     def _compare(self, job: Job, shard: Shard, opened: Opened) -> Iterator[Batch]:
-        """Another file has the shard's name: only good records in it make us give up the old points."""
-        found = frames.split(opened.read(0, _PROBE_BYTES))
-        if found.records:
+        """Another file has the shard's name: the old points go where that holds good records, or a copy of theirs."""
+        if identity.has_record(opened, self.config.max_record_bytes) or self._copied(job, shard):
             yield from self._replace(job, shard)
         else:
             self.batch.unchanged.append((shard, opened.stat))
+
+    def _copied(self, job: Job, shard: Shard) -> bool:
+        """Tell whether another file of the job holds what a shard held that was emptied: it was copied, then cut."""
+        others = [
+            s for s in list(job.shards.values()) if s is not shard and s.on_disk is not None and s.kind is shard.kind
+        ]
+        return any(list(identity.holding(self.files, job.path / other.name, [shard])) for other in others)
+
+    def _gone(self, job: Job, replaced: Shard) -> list[Shard]:
+        """Return the files of a job that cannot be read again: their points stay when it is."""
+        others, gone = [replaced], []
+        for shard in list(job.shards.values()):
+            if shard is replaced or not shard.cursor:
+                continue
+            there = self._is_there(job, shard)
+            if there is None:
+                gone.append(shard)
+            elif not there:
+                others.append(shard)
+        return identity.orphans(self.files, job, gone, others)
+
+    def _is_there(self, job: Job, shard: Shard) -> bool | None:
+        """Tell whether a shard can be read again as it was, or (False) as another file; None: not at all."""
+        if shard.on_disk is None:
+            return None
+        graph = shard.kind is ShardKind.GRAPH
+        path, cursor = job.path / shard.name, 0 if graph else shard.cursor
+        try:
+            opened = open_shard(self.files, path, cursor, shard.fingerprint, shard.tail)
+            with closing(opened):
+                if not graph:
+                    good = opened.same or identity.has_record(opened, self.config.max_record_bytes)
+                    return opened.same if good else None
+                content = opened.whole()
+        except UnreadableFile:
+            return None
+        if digest(content) == shard.tail:
+            return True
+        with self.lock:
+            found, why = self.decoder.graph(job.id, shard.name, content, 0.0)
+        return False if len(found.step) and why is None else None
 
     def _small(self, place: _Place, left: int) -> Iterator[Batch]:
         if self.fill and self.fill + left > self._room():
@@ -274,9 +348,10 @@ class Reader:
         size, need = place.opened.stat.size, 0
         while not stop.is_set():
             buffer = self.buffer
-            if need > len(buffer):
-                buffer = memoryview(bytearray(need))  # for one record, not above max_record_bytes
-            wanted = min(size - place.offset, max(need, self._room()))
+            wanted = max(identity.reach(need, searching=place.lost_since is not None), self._room())
+            wanted = min(size - place.offset, wanted)
+            if wanted > len(buffer):
+                buffer = memoryview(bytearray(wanted))  # for one record, not above max_record_bytes
             got = place.opened.read_into(place.offset, buffer[:wanted])
             decoded, (found,) = self._decode(buffer, [_span(place, 0, got)])
             yield from self._add(place, decoded, found, buffer[:got])
@@ -325,6 +400,13 @@ class Reader:
         """Add what a span held; a session start that supersedes anything ends the batch before it."""
         first, records, base = found.first, 0, place.offset
         damages = list(found.damages)
+        # What begins with damage may be no damage to be mended, but a file to be decompressed.
+        at_once = found.lost_since == 0 or (damages and damages[0].offset == 0)
+        if base == 0 and at_once and (how := identity.compression(data, place.shard.name)):
+            if damages:
+                damages[0] = replace(damages[0], reason=how)
+            else:
+                found.lost_reason = how
         for start in found.starts:
             self._see(place.job, decoded, first, start.point)
             top = self.max_step[place.job.id]

@@ -23,6 +23,7 @@ from indexer.decode.reader import Decoder
 from indexer.errors import Refuse, Retry
 from indexer.ingest import payloads
 from indexer.ingest.batch import Batch, Part
+from indexer.ingest.logdir import load_order
 from indexer.ingest.sequence import Arranged, Segment, TagState, arrange
 from indexer.ingest.state import Job, Shard
 from indexer.text import show, store
@@ -65,7 +66,7 @@ class Prepared:
     @property
     def decides(self) -> bool:
         """What follows can be prepared only when this batch is written: the database has a say in it."""
-        return self.raw or bool(self.left) or self.batch.start is not None
+        return self.raw or bool(self.left) or self.batch.start is not None or self.batch.kept is not None
 
 
 class TagIds:
@@ -266,22 +267,56 @@ class Loader:
             shard.seen = stat
         self.ids.refill(_FEW_TAG_IDS)
 
-    def reset(self, job: Job) -> None:
-        """Give up all points of a job, for one of its files is not the one that was read; they are read again."""
-        shards = list(job.shards.values())
+    def reset(self, job: Job, gone: Sequence[Shard] = ()) -> None:
+        """Give up all points of a job, for one of its files is not the one that was read; they are read again.
+
+        Points of files that are `gone` stay: they are set aside until their turn comes.
+        """
+        shards = [shard for shard in job.shards.values() if shard not in gone]
+        aside: set[int] = set()
         with transaction(self.database) as conn:
-            write.forget_tags(conn, job.id)
+            if gone:
+                from indexer.db import kept  # rare, and its imports cost every start
+
+                aside = kept.set_aside(conn, job.id, [shard.id for shard in gone], load_order)
+            else:
+                write.forget_tags(conn, job.id)
             write.forget_errors(conn, [shard.id for shard in shards])
             write.update_shards(conn, [_unread(shard) for shard in shards])
             write.set_status(conn, [job.id], CacheStatus.NOT_IN_CACHE)
-            row = {"id": job.id, "point_count": 0, "bytes_indexed": 0, "start_time": None, "revision": write.bump(conn)}
+            start = job.start_time if gone else None
+            row = {
+                "id": job.id,
+                "point_count": 0,
+                "bytes_indexed": 0,
+                "start_time": start,
+                "revision": write.bump(conn),
+            }
             write.update_jobs(conn, [row])
         for shard in shards:
             shard.cursor = shard.record_count = shard.bad_records = shard.bad_bytes = shard.lost_bytes = 0
             shard.seen = shard.lost_since = shard.fingerprint = shard.tail = None
             shard.state = ShardState.GROWING if shard.on_disk is not None else ShardState.MISSING
-        job.cache_status, job.point_count, job.start_time = CacheStatus.NOT_IN_CACHE, 0, None
+            shard.kept = False
+        for shard in gone:
+            shard.kept, shard.seen = shard.id in aside, None
+        job.cache_status, job.point_count, job.start_time = CacheStatus.NOT_IN_CACHE, 0, start
         self.forget([job])
+
+    def put_back(self, job: Job, shard: Shard) -> None:
+        """Number the points of a file that is gone behind those that its job has now."""
+        from indexer.db import kept  # rare, and its imports cost every start
+
+        try:
+            with transaction(self.database) as conn:
+                count = kept.put_back(conn, job.id, shard.id, load_order)
+                revision = write.bump(conn)
+                write.update_jobs(conn, [{"id": job.id, "point_count": job.point_count + count, "revision": revision}])
+        finally:
+            self.forget([job])  # its tags are others now, or nobody knows
+        shard.kept = False
+        job.point_count, job.revision = job.point_count + count, revision
+        self.remember([job])
 
     def _write(self, prepared: Prepared, jobs: dict[int, Job]) -> None:
         batch = prepared.batch
@@ -518,6 +553,12 @@ def _follow(part: Part, row: _Values) -> None:
     shard.bad_records, shard.bad_bytes = row["bad_records"], row["bad_bytes"]
 
 
+def _stands(job: Job, error: str, rows: dict[int, _Values]) -> bool:
+    """Tell whether what was wrong with a job is wrong with a file that is dead still."""
+    dead = (s for s in job.shards.values() if (rows[s.id]["state"] if s.id in rows else s.state) == ShardState.DEAD)
+    return any(error.startswith(store(f"{job.path / shard.name}: ")) for shard in dead)
+
+
 def _job_changes(batch: Batch, jobs: dict[int, Job], shards: dict[int, _Values]) -> dict[int, _Values]:
     """Return what a batch changes in the rows of jobs."""
     points = dict.fromkeys(jobs, 0)
@@ -527,7 +568,9 @@ def _job_changes(batch: Batch, jobs: dict[int, Job], shards: dict[int, _Values])
         if part.start_time is not None:
             starts[part.job.id] = min(part.start_time, starts.get(part.job.id, part.start_time))
     errors = {job.id: store(str(error)) for job, error in batch.unreadable}
+    errors |= {p.job.id: store(f"{p.job.path / p.shard.name}: {why}") for p in batch.parts if (why := p.compressed)}
     healed = {job.id for job in batch.finished if not any(shard.held for shard in job.shards.values())}
+    healed -= {job.id for job in jobs.values() if job.last_error is not None and _stands(job, job.last_error, shards)}
     changes: dict[int, _Values] = {}
     for job in jobs.values():
         known = [t for t in (job.start_time, starts.get(job.id)) if t is not None]
@@ -540,6 +583,8 @@ def _job_changes(batch: Batch, jobs: dict[int, Job], shards: dict[int, _Values])
                 min(cursors[s.id], s.on_disk.size) for s in job.shards.values() if s.on_disk is not None
             ),
             "update_time": job.update_time,
+            "listed_update_time": job.modified(job.newest, job.listed.listed_update_time),
+            "explain_update_time": job.modified(job.newest_explain, job.listed.explain_update_time),
             "last_error": errors.get(job.id, None if job.id in healed else job.last_error),
         }
     return changes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from indexer.ingest.listing import Listed
 from indexer.ingest.sequence import TagState
 from indexer.ports import Stat
 from indexer.types import CacheStatus, Format, ShardKind, ShardState
@@ -30,12 +31,18 @@ class Shard:
     lost_since: int | None = None
     lost_bytes: int = 0  # of the damage there that nothing good ended yet: counted in `bad_bytes`
     on_disk: Stat | None = None  # as the last look saw it; None: gone
+    kept: bool = False  # its points are aside while its job is read again, see db/kept.py
     held: bool = False  # it could not be read, or somebody else writes it: left alone until the next scan
 
     @property
     def dirty(self) -> bool:
         """There may be something in it that is not in the database."""
         return self.on_disk is not None and self.on_disk != self.seen and not self.held
+
+    @property
+    def waits(self) -> bool:
+        """Its points are to be put back."""
+        return self.kept and not self.held
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +64,9 @@ class Job:
     access_time: float | None = None  # when somebody last looked at it
     evicted_at: float | None = None  # left out of the cache since; it is not loaded unless that changes
     shards: dict[str, Shard] = field(default_factory=dict)  # by name; replaced ones left out
+    listed: Listed = field(default_factory=Listed)
+    newest: str | None = None  # file that `listed` takes its update time from, and
+    newest_explain: str | None = None  # the same of explain files
     tags: dict[int, TagState] | None = None  # by series number; None: not loaded into memory
     leased_until: float = 0.0  # PostgreSQL only
 
@@ -68,7 +78,7 @@ class Job:
     @property
     def changed(self) -> bool:
         """One of its shards is; or all are read, and the pass that read the last of them did not live to say so."""
-        if any(shard.dirty for shard in self.shards.values()):
+        if any(shard.dirty or shard.waits for shard in self.shards.values()):
             return True
         there = [shard for shard in self.shards.values() if shard.on_disk is not None]
         return self.cache_status is not CacheStatus.CACHED and bool(there) and not any(shard.held for shard in there)
@@ -87,6 +97,11 @@ class Job:
     def bytes_indexed(self) -> int:
         """Consumed bytes of files that are on disk."""
         return sum(min(shard.cursor, shard.on_disk.size) for shard in self.shards.values() if shard.on_disk is not None)
+
+    def modified(self, name: str | None, otherwise: float | None) -> float | None:
+        """Return when a file was modified as it lies on disk, seconds; `otherwise` where it does not."""
+        shard = None if name is None else self.shards.get(name)
+        return otherwise if shard is None or shard.on_disk is None else shard.on_disk.mtime_ns / 1e9
 
     @property
     def max_step(self) -> int | None:

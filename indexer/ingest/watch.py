@@ -25,10 +25,11 @@ from indexer.db.dialect import POSTGRESQL
 from indexer.decode import kernel
 from indexer.decode.reader import Decoder
 from indexer.errors import Retry, SummaryDBError, Unreachable, Wait
-from indexer.ingest import cache
+from indexer.ingest import cache, identity
 from indexer.ingest.batch import Batch, Reader
+from indexer.ingest.listing import Listed, listed
 from indexer.ingest.load import Loader, Prepared
-from indexer.ingest.logdir import NO_FILE, FoundJob, FoundShard, Listing, created, look, recognise, walk
+from indexer.ingest.logdir import NO_FILE, Beside, FoundJob, FoundShard, Listing, created, look, recognise, walk
 from indexer.ingest.notify import Hints, observe
 from indexer.ingest.reload import Reload, Reloads
 from indexer.ingest.state import Job, Shard
@@ -144,6 +145,7 @@ class Indexer:
         self.state = "scanning"
         self.waiting: str | None = None  # what for
         self.resumed = 0.0  # when work was taken up again after a wait, monotonic
+        self.restless = False  # there was a scan or a load: files may be done
         self.next_scan = self.next_beat = self.next_report = self.next_active = self.next_sweep = 0.0
 
     def run(self, stop: threading.Event, *, once: bool = False) -> Outcome:
@@ -207,6 +209,7 @@ class Indexer:
         busy = self._sweep() | self.reloads.turn(self.clock.now())
         if not self.dirty:
             self._end_load()
+            self._rest()
             return busy
         live, backlog = self._work()
         if live:
@@ -218,6 +221,7 @@ class Indexer:
         more = busy or bool(live or backlog) or any(job.dirty for job in self.dirty.values())
         if not more:
             self._end_load()
+            self._rest()
         return more
 
     def _tend(self) -> None:
@@ -431,7 +435,7 @@ class Indexer:
                         loading -= self._hand_back(waiting)
         finally:
             self._say("watching")
-        self.keyless = True
+        self.keyless = self.restless = True
         if all(_is_live(job) for job in self.dirty.values() if job.dirty):
             self._end_load()
         self._release(jobs)
@@ -467,9 +471,12 @@ class Indexer:
 
     def _commit(self, prepared: Prepared) -> None:
         batch = prepared.batch
-        for job, shard in batch.replaced:
+        for replaced in batch.replaced:
+            job, shard = replaced.job, replaced.shard
             self.log.warning("file_replaced", job=job.train_id, file=shard.name, then="its job is read again")
-            self.loader.reset(job)
+            self.loader.reset(job, replaced.gone)
+        if batch.kept is not None:
+            self.loader.put_back(*batch.kept)
         for job, error in batch.unreadable:
             job.shards[error.path.name].held = True
             if self.unreadable.get(str(error.path)) != error.why:
@@ -520,6 +527,7 @@ class Indexer:
             root.unreadable = listing.unreadable
             known = [job for job in root.jobs.values() if not _below(job.train_id, listing.failed)]
             self._compare(root, listing, known)
+        self.restless = True
         with transaction(self.database) as conn:
             write.scanned(conn, self.clock.now())
         self.crowded = True
@@ -544,6 +552,8 @@ class Indexer:
                 except OSError:
                     continue
                 known = [job for job in (root.jobs.get(train_id),) if job is not None and not listing.failed]
+                if known and known[0].listed.beside and path.is_dir():  # a scan looks whether that is still there
+                    listing.jobs.setdefault(train_id, FoundJob(train_id, path))
             self._compare(root, listing, known)
 
     @property
@@ -563,16 +573,23 @@ class Indexer:
         """Bring the jobs of `root` up to a listing; those `known` that it lacks are gone from disk."""
         if listing.unreadable:
             _keep(listing, known)
+        for found in listing.jobs.values():
+            job = root.jobs.get(found.train_id)
+            identity.one_name_each(found.shards, {} if job is None else job.shards)
         passed_over = root.jobs.keys() | root.pruned
         fresh = [found for found in listing.jobs.values() if found.train_id not in passed_over]
         grown = [(root.jobs[f.train_id], f) for f in listing.jobs.values() if f.train_id in root.jobs]
-        gone = [(job, FoundJob(job.train_id)) for job in known if job.train_id not in listing.jobs]
+        gone = [(job, FoundJob(job.train_id, beside=Beside())) for job in known if job.train_id not in listing.jobs]
         changed = [(job, found) for job, found in grown + gone if self._differs(job, found)]
         if not fresh and not changed:
             return
+        renamed = [
+            self._rename(job, *pair) for job, f in changed for pair in identity.renamed(self.files, job, f.shards)
+        ]
         added = [(job, f) for job, found in changed for f in found.shards.values() if f.name not in job.shards]
         with transaction(self.database) as conn:
-            write.add_jobs(conn, ((root.id, f.train_id, _job_row(f.shards.values())) for f in fresh))
+            write.rename_shards(conn, renamed)
+            write.add_jobs(conn, ((root.id, f.train_id, _new_job_row(f)) for f in fresh))
             if fresh:
                 self._recall(root, write.known_jobs(conn, [root.id], above=max(self.jobs, default=0)))
                 if any(f.train_id not in root.jobs for f in fresh):  # another indexer's, under a smaller id
@@ -591,6 +608,14 @@ class Indexer:
             self.jobs[row["id"]].revision = revision
         self.crowded = True
 
+    def _rename(self, job: Job, shard: Shard, file: FoundShard) -> tuple[int, str]:
+        """Have a file go under the name it has now; return its id and that name."""
+        self.log.info("file_renamed", job=job.train_id, file=shard.name, now=file.name)
+        del job.shards[shard.name]
+        shard.name = file.name
+        job.shards[file.name] = shard  # in place of one of which nothing was read
+        return shard.id, file.name
+
     def _differs(self, job: Job, found: FoundJob) -> bool:
         """Tell whether the tables must know; what is loaded anyway is noted on the way."""
         if found.shards.keys() != {name for name, s in job.shards.items() if s.on_disk is not None}:
@@ -599,6 +624,12 @@ class Indexer:
             return any(job.shards[name].on_disk != shard.stat for name, shard in found.shards.items())
         for name, shard in found.shards.items():
             job.shards[name].on_disk = shard.stat
+        if not found.there:
+            return job.missing_since is None
+        if found.beside is not None:
+            row, job.newest, job.newest_explain = listed(found, found.beside)
+            if not row.same(job.listed) or (found.beside and job.missing_since is not None):
+                return True
         if job.dirty:
             job.update_time = max(s.stat.mtime_ns for s in found.shards.values()) / 1e9
             self.dirty[job.id] = job
@@ -606,19 +637,26 @@ class Indexer:
 
     def _see(self, job: Job, found: FoundJob) -> dict[str, Any] | None:
         """Note in memory what is on disk; return the columns of the job's row that follow from it."""
+        as_before = found.shards.keys() == {name for name, shard in job.shards.items() if shard.on_disk is not None}
         for shard in job.shards.values():
             there = found.shards.get(shard.name)
             shard.on_disk = None if there is None else there.stat
             if there is None:
                 shard.state = ShardState.MISSING
-                self.unreadable.pop(str(job.path / shard.name), None)
+                path = str(job.path / shard.name)
+                self.unreadable.pop(path, None)
+                if job.last_error is not None and job.last_error.startswith(store(f"{path}: ")):
+                    job.last_error = None  # it was about this file
             elif shard.state is ShardState.MISSING:
                 shard.state = ShardState.GROWING if shard.record_count or not shard.bad_records else ShardState.DEAD
                 shard.seen = None  # it may be another file
-        if found.shards:
+        if found.there:
             job.missing_since = None
-            row = _job_row(found.shards.values())
-            job.update_time, job.create_time = row["update_time"], row["create_time"]
+            beside = job.listed.beside if found.beside is None else found.beside
+            job.listed, job.newest, job.newest_explain = listed(found, beside)
+            if not as_before or not found.shards:  # else loading the files says when they were modified
+                row = _job_row(found.shards.values(), job.listed)
+                job.update_time, job.create_time = row["update_time"], row["create_time"]
         elif job.missing_since is None:
             job.missing_since = self.clock.now()
         if job.dirty:
@@ -630,6 +668,8 @@ class Indexer:
             "missing_since": job.missing_since,
             "bytes_on_disk": job.bytes_on_disk,
             "bytes_indexed": job.bytes_indexed,
+            "last_error": job.last_error,
+            **_stored(job.listed),
         }
 
     # memory and database
@@ -668,6 +708,27 @@ class Indexer:
         self._ensure_index()
         self.keyless = False
 
+    def _rest(self) -> None:
+        """After a scan or a load: say of files that are read to their ends and long quiet that they are done."""
+        if not self.restless:
+            return
+        before = (self.clock.now() - self.config.done_after) * 1e9  # ns
+        quiet = [
+            shard
+            for job in self.jobs.values()
+            for shard in job.shards.values()
+            if shard.state is ShardState.GROWING
+            and shard.seen == shard.on_disk
+            and shard.seen
+            and shard.seen.mtime_ns < before
+        ]
+        if quiet:
+            with transaction(self.database) as conn:
+                write.set_done(conn, [shard.id for shard in quiet])
+            for shard in quiet:
+                shard.state = ShardState.DONE
+        self.restless = False
+
     def _leave(self) -> None:
         try:
             now = self.clock.monotonic()
@@ -695,6 +756,7 @@ class Indexer:
             job.last_error, job.update_time, job.create_time = row.last_error, row.update_time, row.create_time
             job.access_time = max(filter(None, (job.access_time, row.access_time)), default=None)
             job.evicted_at = row.evicted_at
+            job.listed = Listed(*(_shown(getattr(row, name)) for name in Listed._fields))
 
     def _recall_shards(self, rows: Sequence[Any]) -> None:
         for row in rows:
@@ -704,6 +766,8 @@ class Indexer:
             name = show(row.name)
             shard = job.shards.get(name)
             if shard is None or shard.id != row.id:
+                for old in [n for n, s in job.shards.items() if s.id == row.id]:
+                    del job.shards[old]  # another indexer saw that it has another name
                 what = recognise(name)
                 fmt = Format(row.format) if row.record_count or what is None else what.format
                 shard = job.shards[name] = Shard(row.id, name, row.generation, ShardKind(row.kind), fmt)
@@ -712,7 +776,7 @@ class Indexer:
             shard.cursor, shard.fingerprint, shard.tail = row.cursor, row.fingerprint, row.tail
             shard.seen = Stat(row.size, row.mtime_ns, row.file_id) if row.mtime_ns else None
             shard.state, shard.record_count, shard.lost_since = ShardState(row.state), row.record_count, row.lost_since
-            shard.bad_records, shard.bad_bytes = row.bad_records, row.bad_bytes
+            shard.bad_records, shard.bad_bytes, shard.kept = row.bad_records, row.bad_bytes, bool(row.kept)
             end = row.cursor if shard.seen is None else row.size  # as far as was looked
             shard.lost_bytes = 0 if row.lost_since is None else end - row.lost_since
 
@@ -962,14 +1026,37 @@ def _below(train_id: str, prefixes: Sequence[str]) -> bool:
     return any(p == "./" or train_id == p or train_id.startswith(p + "/") for p in prefixes)
 
 
-def _job_row(shards: Any) -> dict[str, Any]:
-    """Return the columns of a job that its files on disk decide."""
+def _job_row(shards: Any, as_listed: Listed) -> dict[str, Any]:
+    """Return the columns of a job that its files on disk decide; without files, what other tools left there."""
     found: list[FoundShard] = list(shards)
+    if not found:
+        return {
+            "create_time": as_listed.listed_create_time,
+            "update_time": as_listed.listed_update_time,
+            "bytes_on_disk": 0,
+        }
     return {
         "create_time": max(created(shard.what, shard.stat) for shard in found),
         "update_time": max(shard.stat.mtime_ns for shard in found) / 1e9,
         "bytes_on_disk": sum(shard.stat.size for shard in found),
     }
+
+
+def _new_job_row(found: FoundJob) -> dict[str, Any]:
+    """Return the columns of a job that was not known before. One without files has nothing that is to be loaded."""
+    as_listed, _, _ = listed(found, found.beside or Beside())
+    status = CacheStatus.NOT_IN_CACHE if found.shards else CacheStatus.CACHED
+    return {**_job_row(found.shards.values(), as_listed), **_stored(as_listed), "cache_status": status.value}
+
+
+def _shown(value: Any) -> Any:
+    """Return a column of `jobs` as `_stored` was given it."""
+    return show(value) if isinstance(value, str) else value
+
+
+def _stored(as_listed: Listed) -> dict[str, Any]:
+    """Return columns of `jobs`; directories may be named in any bytes."""
+    return {name: store(value) if isinstance(value, str) else value for name, value in as_listed._asdict().items()}
 
 
 def _shard_row(job_id: int, shard: FoundShard) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from indexer.db.engine import open_engine, open_reader
 from indexer.db.schema import INDEX_STATE, INDEXER, JOB, RESTART, ROOT, SHARD, SHARD_ERROR, TAG, TENSOR_POINT
 from tests.conftest import Backend
 from tests.support.engines import transaction
+from tests.support.postgres import as_role
 from webapi.app import create_app
 
 Wanted = Mapping[str, object] | Sequence[tuple[str, object]]
@@ -244,8 +245,12 @@ class Api:
         assert str(answer.status_code) in operation["responses"], (route, answer.status_code)
         if answer.request.method == "HEAD" or answer.status_code == 304 or "Content-Encoding" in answer.headers:
             return
-        if answer.status_code == 200 and "application/json" not in operation["responses"]["200"]["content"]:
+        content = operation["responses"]["200"]["content"]
+        if answer.status_code == 200 and "application/json" not in content:
             return  # bytes
+        if answer.status_code == 200 and answer.mimetype != "application/json":
+            assert answer.mimetype in content
+            return
         body = json.loads(answer.data, parse_constant=refuse_constant)
         if answer.status_code == 200:
             schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
@@ -261,6 +266,8 @@ class Api:
         """Return the documented path that `path` stands for, None where it is no path of the API's."""
         if path in self.document["paths"]:
             return path
+        if (suffixed := re.sub(r"\.\w+$", ".{form}", path)) in self.document["paths"]:
+            return suffixed
         if re.fullmatch("/blobs/[0-9]+/-?[0-9]+/[0-9]+/[0-9]+", path):
             return "/blobs/{tag}/{step}/{seq}/{ordinal}"
         if path.startswith("/explain/"):
@@ -281,13 +288,13 @@ def numbered(path: str) -> re.Pattern[str]:
 @pytest.fixture
 def config(url: str) -> Config:
     """A configuration for the test's own database."""
-    return Config(url=url, query_seconds=5.0)
+    return Config(url=as_role(url), query_seconds=5.0)
 
 
 @pytest.fixture
 def reader(url: str) -> Iterator[Engine]:
     """The engine the web reads the test's own database with."""
-    made = open_reader(url)
+    made = open_reader(as_role(url))
     yield made
     made.dispose()
 
@@ -318,5 +325,6 @@ def api(request: pytest.FixtureRequest, backend: Backend) -> Api:
         writer = open_engine(url)
         fill(writer)
         writer.dispose()
+        url = as_role(url)
         shared[backend] = Api.over(Config(url=url, query_seconds=5.0), open_reader(url))
     return shared[backend]

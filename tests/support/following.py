@@ -19,8 +19,8 @@ from indexer.ingest.watch import Indexer, Outcome
 from indexer.ports import Files, SystemFiles
 from tests.support.engines import transaction, writer
 
-SMALL = Config(kernel=False, slice_bytes=2**16)
-"""A configuration for small files; the compiled decoder has tests of its own."""
+SMALL = Config(kernel=False, slice_bytes=2**16, done_after=float("inf"))
+"""A configuration for small files; the compiled decoder has tests of its own. No file is ever done."""
 
 
 class StillClock:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import generate, report
+from benchmarks import damage, generate, report
 from benchmarks.generate import Shape
 from benchmarks.report import Figure, Limit, Section
 from indexer.decode.reader import Decoder
@@ -99,3 +99,12 @@ def test_percentiles_are_samples() -> None:
     samples = list(range(200, 0, -1))
     assert (100, 198, 200) == tuple(report.percentile(samples, share) for share in (0.5, 0.99, 1.0))
     assert 7 == report.percentile([7], 0.99)
+
+
+def test_damage_has_its_truth(tmp_path: Path) -> None:
+    """Each damaged class is a run, with the good points that the truth counts; who died is said to have."""
+    good = damage.copied(tmp_path)
+    assert good.keys() == {run.name for run in tmp_path.iterdir()}
+    assert (38, 0) == (good["flip-length"], good["random-bytes"])
+    table = damage.table({"one": 3, "two": 4}, [("a", {"one": 3, "two": 0}), ("b", {"one": 2})])
+    assert ["| one | 3 | 3 | 2 |", "| two | 4 | 0 | died |", "| all | 7 | 3 | 2 |"] == table.splitlines()[2:]
