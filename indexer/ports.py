@@ -70,7 +70,7 @@ class SystemFiles:
     def scandir(self, path: Path | str) -> Iterator[os.DirEntry[str]]:
         """List `path`."""
         with os.scandir(path) as entries:
-            yield from entries
+            return iter([*entries])
 
     def open(self, path: Path) -> BinaryIO:
         """Open for reading, unbuffered; never blocks on a FIFO."""

@@ -66,6 +66,10 @@ class Beside:
         return self.profiler_dir is not None or self.dump_dir is not None
 
 
+NOTHING = Beside()
+"""Somebody looked, and there was none. Shared, so not to be changed."""
+
+
 @dataclass(slots=True)
 class FoundJob:
     """A directory on disk that is a train job."""
@@ -165,7 +169,8 @@ def walk(root: Path, files: Files, *, start: str = "./", follow_symlinks: bool =
         listing.jobs.setdefault(train_id, FoundJob(train_id))
         listing.jobs[train_id].beside = found
     for job in listing.jobs.values():
-        job.beside = job.beside or Beside()
+        if job.beside is None:
+            job.beside = NOTHING
     return listing
 
 
