@@ -622,14 +622,11 @@ class Indexer:
             return True
         if job.evicted_at is not None:  # else what changed is noted with what is loaded
             return any(job.shards[name].on_disk != shard.stat for name, shard in found.shards.items())
-        still = job.newest is not None and job.listed.profiler_dir is None and job.listed.dump_dir is None
         for name, shard in found.shards.items():
-            known = job.shards[name]
-            still = still and known.on_disk == shard.stat and shard.what.timestamp is not None
-            known.on_disk = shard.stat
+            job.shards[name].on_disk = shard.stat
         if not found.there:
             return job.missing_since is None
-        if found.beside is not None and (found.beside or not still):  # of files that stay as they are it was asked
+        if found.beside is not None:
             row, job.newest, job.newest_explain = listed(found, found.beside)
             if not row.same(job.listed) or (found.beside and job.missing_since is not None):
                 return True
