@@ -15,7 +15,7 @@ from summarydb.settings import SETTINGS, Settings, load
 F = TypeVar("F", bound=Callable[..., Any])
 INDEXING = (
     *("reconcile", "done-after", "follow-symlinks", "polling", "batch-points", "slice-bytes", "max-record-bytes"),
-    *("max-cached-jobs", "kernel"),
+    *("max-cached-jobs", "kernel", "log-file"),
 )
 SERVING = (
     "host",
@@ -35,6 +35,7 @@ SERVING = (
     "url-prefix",
     "trusted-proxy",
     "access-log",
+    "log-file",
     "grpc",
 )
 LOGGING = ("verbose", "log-format")

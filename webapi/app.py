@@ -15,6 +15,8 @@ from werkzeug.wrappers import Response
 from indexer import log
 from indexer.config import Config
 from indexer.db.engine import read_only, server_time
+from indexer.db.health import alive as is_alive
+from indexer.db.health import indexers
 from indexer.errors import Deadline, Report, Retry, SummaryDBError, Wait
 from indexer.payload import Kind
 from indexer.shortage import shortage
@@ -28,6 +30,7 @@ from webapi import (
     headers,
     kinds,
     live,
+    metrics,
     queries,
     respond,
     runs,
@@ -43,9 +46,12 @@ from webapi.mindinsight import answers as mindinsight
 from webapi.mindinsight import routes as mindinsight_routes
 from webapi.parameters import Parameter, Values, parse
 from webapi.proxy import BehindProxy
+from webapi.tally import ROUTE, Tally
 from webapi.v1 import Ask, Route, Site
 
 RETRY_SECONDS = 1
+TALLY = "summarydb.tally"
+"""What was asked for, among Flask's extensions."""
 METHODS = ["GET"]  # Flask adds HEAD and OPTIONS
 
 
@@ -65,6 +71,10 @@ def create_app(
     _mount_api(app, site)
     mindinsight_routes.mount(app, site)
     _mount_pages(app, site)
+    tally = Tally()
+    app.extensions[TALLY] = tally
+    metrics.mount(app, site, tally, query_string)
+    app.wsgi_app = tally.over(app.wsgi_app)  # type: ignore[method-assign]
     # Outside Flask, so that all in it, and the log, see the client's side of a proxy.
     app.wsgi_app = BehindProxy(app.wsgi_app, prefix=config.url_prefix, trusted=config.trusted_proxy)  # type: ignore[method-assign]
     if config.access_log:
@@ -79,6 +89,8 @@ def _guard(app: Flask, config: Config) -> None:
 
     @app.before_request
     def check() -> Response | None:
+        if request.url_rule is not None:
+            request.environ[ROUTE] = request.url_rule.rule
         refused = access.refuse(request)
         if refused is not None and mindinsight_routes.owns(request.path):
             return mindinsight.refused(refused)
@@ -306,8 +318,9 @@ def _mount_pages(app: Flask, site: Site) -> None:
         values = parse(known, query_string())
         with read_only(site.engine, seconds=site.config.query_seconds) as conn:
             state = queries.state(conn)
-            indexer = v1.told(site, queries.indexer_heard_last(conn))
-            alive = indexer is not None and v1.alive(indexer, server_time(conn) or site.now())
+            heard = v1.told(site, indexers(conn))
+            indexer = heard[0] if heard else None
+            alive = indexer is not None and is_alive(indexer, server_time(conn) or site.now())
             said = (indexer.state, indexer.message) if indexer is not None else None
             tag = respond.entity_tag(request, site.version, *state, alive, said)
             if request.if_none_match.contains_weak(tag):

@@ -152,6 +152,20 @@ _GRAPH_END = {
     "control": {"type": "boolean", "description": "Says only what comes first; no data."},
 }
 
+_INDEXER = _object(
+    {
+        "alive": {"type": "boolean", "description": "Heard of lately."},
+        "heartbeat": _time("When it was heard of last."),
+        "lag": {"type": "number", "description": "Seconds since then."},
+        "state": _text("What it does: scanning, loading, watching, waiting, stopped."),
+        "message": _nullable(_text("What it waits for, or what went wrong.")),
+        "holder": _text("`host:pid`."),
+        "version": _text("Its version."),
+        "started_at": _time("When it started."),
+    },
+    "The indexer that was heard of last; null where there never was one.",
+)
+
 SCHEMAS: dict[str, Schema] = {
     "Problem": _object(
         {
@@ -166,7 +180,12 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Health": _object(
         {
-            "status": _text("`ok`: the database can be read.", const="ok"),
+            "status": _text("`ok`, or `degraded`: see `problems`.", enum=["ok", "degraded"]),
+            "problems": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "What is wrong, and what to do; empty where all is well.",
+            },
             "version": _text("Version of this program."),
             "database": _object(
                 {
@@ -180,23 +199,17 @@ SCHEMAS: dict[str, Schema] = {
                         "type": "boolean",
                         "description": "The log grows because a reader keeps a transaction open: end that reader.",
                     },
+                    "free_bytes": _nullable(_integer("Free on its disk; null where that cannot be seen: PostgreSQL.")),
+                    "disk_bytes": _nullable(_integer("Size of its disk, as free_bytes.")),
                 },
                 "The database.",
             ),
-            "indexer": _object(
-                {
-                    "alive": {"type": "boolean", "description": "Heard of lately."},
-                    "heartbeat": _time("When it was heard of last."),
-                    "lag": {"type": "number", "description": "Seconds since then."},
-                    "state": _text("What it does: scanning, loading, watching, waiting, stopped."),
-                    "message": _nullable(_text("What it waits for, or what went wrong.")),
-                    "holder": _text("`host:pid`."),
-                    "version": _text("Its version."),
-                    "started_at": _time("When it started."),
-                },
-                "The indexer that was heard of last; null where there never was one.",
-            )
-            | {"type": ["object", "null"]},
+            "indexer": _INDEXER | {"type": ["object", "null"]},
+            "indexers": {
+                "type": "array",
+                "items": _INDEXER,
+                "description": "All that are registered, the one heard of last first; on SQLite there is one at most.",
+            },
             "scanned_at": _time("End of the last whole scan."),
             "bytes_behind": _integer("On disk and not indexed yet."),
             "jobs": _object(
@@ -204,7 +217,7 @@ SCHEMAS: dict[str, Schema] = {
             ),
         },
         "How the database and its indexer are. Without the token that is asked for: only `status`.",
-        optional=["version", "database", "indexer", "scanned_at", "bytes_behind", "jobs"],
+        optional=["problems", "version", "database", "indexer", "indexers", "scanned_at", "bytes_behind", "jobs"],
     ),
     "Job": _object(
         {

@@ -53,6 +53,8 @@ _ACTIVE_SECONDS = 60.0  # a file that grew is looked at every second for so long
 _ACTIVE_LOOK_SECONDS = 1.0
 _ACTIVE_LOOK_SHARE = 0.05  # of the time at most: ten thousand runs may have been copied here just now
 _BACK_OFF_SECONDS = (0.1, 10.0)  # at most, so that a heartbeat that can be written is never taken for none
+_SCAN_SHARE = 0.015  # of the time at most, for scans of everything, ...
+_LATEST_SCAN_SECONDS = 15.0  # ... but they are never further apart than this, unless --reconcile says so
 _POINT_BYTES = 50  # of a file, roughly, to guess how many points lie ahead
 
 
@@ -99,10 +101,12 @@ class Indexer:
         files: Files | None = None,
         report: Callable[[Progress], None] | None = None,
         waiting: Callable[[str | None], None] | None = None,
+        turned: Callable[[], None] | None = None,
     ) -> None:
         """Take what it needs. A `clock` given here is also what indexers share, where it is else the server's.
 
         waiting: told what is waited for, when the database cannot be written, and None when it can again.
+        turned: called every few seconds, by the loop itself: whoever does not hear it any more knows that it hangs.
         """
         self.config = config
         self.database = database
@@ -110,6 +114,7 @@ class Indexer:
         self.files: Files = files or SystemFiles()
         self.report = report
         self.told_waiting = waiting
+        self.turned = turned
         self.log = log.get()
         self.wake = threading.Event()
         self.hints = Hints(self.wake)
@@ -225,7 +230,7 @@ class Indexer:
         directories, trees = self.hints.take()
         if now >= self.next_scan:
             self._scan()
-            self.next_scan = self.clock.monotonic() + self.config.reconcile if self.config.reconcile else float("inf")
+            self.next_scan = self._after_scan(now)
             if self.state != "loading":
                 self._say("watching")
         else:
@@ -240,6 +245,13 @@ class Indexer:
         if now >= self.next_beat:
             self._beat()
         self._report()
+
+    def _after_scan(self, began: float) -> float:
+        """Return when to scan next, after a scan that `began` then: many idle directories must not cost a core."""
+        if not self.config.reconcile:
+            return float("inf")
+        done = self.clock.monotonic()
+        return done + max(self.config.reconcile, min((done - began) / _SCAN_SHARE, _LATEST_SCAN_SECONDS))
 
     def _make_room(self) -> None:
         """Decide which jobs stay loaded, where that is limited."""
@@ -496,6 +508,7 @@ class Indexer:
 
     def _scan(self) -> None:
         """Walk all roots and note what changed. No file is read."""
+        self.hints.probe()
         for job in self.jobs.values():
             for shard in job.shards.values():
                 shard.held = False
@@ -566,11 +579,7 @@ class Indexer:
         passed_over = root.jobs.keys() | root.pruned
         fresh = [found for found in listing.jobs.values() if found.train_id not in passed_over]
         grown = [(root.jobs[f.train_id], f) for f in listing.jobs.values() if f.train_id in root.jobs]
-        gone = [
-            (job, FoundJob(job.train_id, job.path, beside=Beside()))
-            for job in known
-            if job.train_id not in listing.jobs
-        ]
+        gone = [(job, FoundJob(job.train_id, beside=Beside())) for job in known if job.train_id not in listing.jobs]
         changed = [(job, found) for job, found in grown + gone if self._differs(job, found)]
         if not fresh and not changed:
             return
@@ -674,6 +683,7 @@ class Indexer:
         with transaction(self.database) as conn:
             now = self._common_now(conn)
             self.id = write.enter(conn, socket.gethostname(), os.getpid(), __version__, now)
+            write.require_schema(conn)
             self.roots = [_Root(write.register_root(conn, root), root) for root in self.config.roots]
             write.abandoned(conn, [root.id for root in self.roots], now)
             self._recall_all(conn)
@@ -864,6 +874,8 @@ class Indexer:
             if self.told_waiting is not None:
                 self.told_waiting(self.waiting)
         self.log.warning("database_waited_for", why=self.waiting, seconds=seconds)
+        if self.turned is not None:
+            self.turned()
         if self.id and not isinstance(why, Unreachable):
             with suppress(SummaryDBError):
                 self._beat()
@@ -892,6 +904,7 @@ class Indexer:
             state = self.state if self.waiting is None else "waiting"
             if not write.beat(conn, self.id, now, state, self.waiting):
                 write.enter(conn, socket.gethostname(), os.getpid(), __version__, now, again=self.id)
+            write.require_schema(conn)  # behind the beat, which waits while the schema is being changed
             # The change counter stays: who only looks must not make every view look changed.
             write.update_jobs(conn, [{"id": job, "access_time": now} for job in accessed])
             if self.leased:
@@ -902,6 +915,8 @@ class Indexer:
             if job.leased_until > began:
                 job.leased_until = began + LEASE_SECONDS
         self.next_beat = self.clock.monotonic() + _BEAT_SECONDS
+        if self.turned is not None:
+            self.turned()
         if outdated:
             raise Retry(write.CHANGED_OUTSIDE)
 
@@ -1002,7 +1017,7 @@ def _keep(listing: Listing, known: Sequence[Job]) -> None:
         for shard in job.shards.values():
             why, what = listing.unreadable.get(str(job.path / shard.name), NO_FILE), recognise(shard.name)
             if why != NO_FILE and what is not None and shard.on_disk is not None:
-                found = listing.jobs.setdefault(job.train_id, FoundJob(job.train_id, job.path))
+                found = listing.jobs.setdefault(job.train_id, FoundJob(job.train_id))
                 found.shards[shard.name] = FoundShard(shard.name, what, shard.on_disk)
 
 
