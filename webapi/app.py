@@ -262,10 +262,10 @@ def _mount_api(app: Flask, site: Site) -> None:
 
     @app.get(f"{v1.BASE}/docs")
     def docs() -> Response:
-        from webapi import openapi
+        from webapi import answers, openapi
 
         parse((), query_string())
-        return unchanging(html("docs.html", document=openapi.document(site.version)))
+        return unchanging(html("docs.html", document=openapi.document(site.version), headers=answers.HEADERS))
 
 
 def by_accept(response: Response) -> Response:
