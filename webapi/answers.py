@@ -19,7 +19,7 @@ STATUSES = {
     401: "A token is needed, or another one: `Authorization: Bearer TOKEN`.",
     403: "The Host header names no address of this server, or a page of another site asks; for `/sql` also: it is off,"
     " or the database role has too many rights.",
-    404: "No such job or tag; `parameter` names what was looked for.",
+    404: "No such job, tag, payload or format; `parameter` names what was looked for.",
     405: "Everything is read with GET or HEAD.",
     413: "The body is longer than a query may be.",
     415: "A query comes as text/plain or application/json.",

@@ -530,6 +530,7 @@ def _paths(route: Route) -> Iterator[tuple[str, Schema]]:
             suffixed[method] = operation | {
                 "operationId": f"{operation['operationId']}-form",
                 "parameters": [form, *operation["parameters"]],
+                "responses": operation["responses"] | {"404": _problem(404, method)},
             }
         yield f"{route.path}.{{form}}", suffixed
 
@@ -542,7 +543,7 @@ def _posted(route: Route) -> Schema:
         "text/plain": {"schema": {"type": "string"}},
         "application/json": {"schema": {"type": "object", "properties": fields, "required": ["q"]}},
     }
-    unsupported = {"415": {"$ref": "#/components/responses/415"}}
+    unsupported = {"415": _problem(415, "post")}
     return operation | {
         "operationId": f"{route.name}-post",
         "parameters": [one for one in operation["parameters"] if one["name"] != "q"],
@@ -600,16 +601,21 @@ def _operation(route: Route) -> Schema:
         ],
         "responses": {
             "200": {"description": "The answer.", "headers": _headers(route), "content": _content(route)},
-            **{str(status): {"$ref": f"#/components/responses/{status}"} for status in errors},
+            **{str(status): _problem(status, "get") for status in errors},
         },
     }
+
+
+def _problem(status: int, method: str) -> Schema:
+    """Return the answer of a status other than 200."""
+    return answers.bare(str(status)) if method == "head" else {"$ref": f"#/components/responses/{status}"}
 
 
 def _head(route: Route) -> Schema:
     """The same without a body."""
     operation = _operation(route)
     found: Schema = {"200": {"description": "As GET, without a body.", "headers": _headers(route)}}
-    found |= {status: answers.bare(status) for status in operation["responses"] if status != "200"}
+    found |= {status: _problem(int(status), "head") for status in operation["responses"] if status != "200"}
     return operation | {"operationId": f"{route.name}-head", "responses": found}
 
 

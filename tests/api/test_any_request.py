@@ -21,12 +21,10 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
-    negative_data_rejection,
     response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
 )
-from werkzeug.wsgi import ClosingIterator
 
 from tests.api.conftest import Api
 from webapi import live, openapi, v1
@@ -34,21 +32,30 @@ from webapi import live, openapi, v1
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-EXAMPLES = 10
+EXAMPLES = 8
 """Requests an operation and mode."""
+LONGEST = 100
+"""Texts of requests here: most of the time would go into making longer ones. Bounds are met in test_openapi."""
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
     content_type_conformance,
     response_headers_conformance,
     response_schema_conformance,
-    negative_data_rejection,
 ]
 OPERATIONS = [
-    (path, method)
-    for path, operations in openapi.document("0").get("paths", {}).items()
-    for method in operations
+    (path, method, operation)
+    for path, operations in openapi.document("0")["paths"].items()
+    for method, operation in operations.items()
     if method != "head"
+]
+CASES = [
+    pytest.param(path, method, mode, id=f"{method} {path} {mode.value}")
+    for path, method, operation in OPERATIONS
+    for mode in GenerationMode
+    if mode == GenerationMode.POSITIVE
+    # There is nothing to do wrong where every name of a job and no parameter is taken.
+    or any(p["in"] != "header" and p["name"] != "id" for p in operation["parameters"])
 ]
 SETTINGS = settings(
     max_examples=EXAMPLES,
@@ -69,18 +76,33 @@ QUERIES = [
 ]
 
 
+def smaller(value: Any) -> Any:
+    """Return a document with smaller bounds of what a request may hold."""
+    if isinstance(value, list):
+        return [smaller(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    bounds = {"maxLength": LONGEST, "maxItems": 3}
+    return {
+        name: min(inner, bounds[name]) if name in bounds and isinstance(inner, int) else smaller(inner)
+        for name, inner in value.items()
+    }
+
+
 class Bounded:
-    """The application with only the beginning of what has no end."""
+    """The application as a server runs it: answers are read and closed; of what has no end the first chunk is read."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer; of events the first chunk."""
+        """Answer."""
         answer = self._app(environ, start_response)
-        if environ["PATH_INFO"] != v1.BASE + live.EVENTS.path:
-            return answer
-        return ClosingIterator(islice(answer, 1), getattr(answer, "close", None))
+        try:
+            return list(islice(answer, 1 if environ["PATH_INFO"] == v1.BASE + live.EVENTS.path else None))
+        finally:
+            if hasattr(answer, "close"):
+                answer.close()
 
 
 def texts(value: object) -> Iterator[str]:
@@ -94,7 +116,7 @@ def texts(value: object) -> Iterator[str]:
 
 def known_paths(api: Api) -> dict[str, list[dict[str, str]]]:
     """Return the parameters of addresses that answers lead to, by documented path."""
-    patterns = {path: re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)) for path, _ in OPERATIONS}
+    patterns = {path: re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>-?[0-9]+)", path)) for path, _, _ in OPERATIONS}
     found: dict[str, list[dict[str, str]]] = {path: [] for path in patterns}
     waiting = [f"{path}?limit=4" for path in LISTS]
     while waiting:
@@ -161,13 +183,12 @@ def known(samples: Api, backend: str, looked_up: dict[str, Known]) -> Known:
     return looked_up[backend]
 
 
-@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
-@pytest.mark.parametrize(("path", "method"), OPERATIONS, ids=lambda value: value)
+@pytest.mark.parametrize(("path", "method", "mode"), CASES)
 def test_any_request_has_a_documented_answer(
     samples: Api, known: Known, path: str, method: str, mode: GenerationMode
 ) -> None:
     """No defect, no status, content type, header or shape that the document does not say."""
-    schema = schemathesis.openapi.from_dict(samples.document)
+    schema = schemathesis.openapi.from_dict(smaller(samples.document))
     schema.app = Bounded(samples.app)
     operation = schema[path][method]
 
