@@ -159,7 +159,8 @@ class Known:
 
     def into(self, case: Any, data: st.DataObject) -> None:
         """Put something that there is into a generated request, sometimes."""
-        if (places := self.places[case.path]) and data.draw(st.booleans()):
+        places = self.places[case.path]
+        if places and data.draw(st.booleans()):
             case.path_parameters = case.path_parameters | data.draw(st.sampled_from(places))
         names = {parameter.name for parameter in case.operation.query}
         for name in sorted(names & set(self.values)):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
 
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
@@ -83,6 +86,79 @@ def test_what_is_needed_is_said_to_be(samples: Api) -> None:
     nodes = samples.get("/graphs", {"limit": 1})["items"][0]["nodes_url"].removeprefix(v1.BASE)
     assert "name" == samples.get(nodes.removesuffix("s"), status=400)["parameter"]
     assert "search" == samples.get(nodes, {"search": ""}, status=400)["parameter"]
+
+
+def test_refusals_are_as_documented(api: Api) -> None:
+    """Without the token, with it in the address, under another name, with another method: status, headers, body."""
+    locked = Api.over(replace(api.config, token="let-me-in"), api.reader, document=api.document)
+    for status, sent, path in (
+        (401, {}, "/jobs"),
+        (401, {"Authorization": "Bearer other"}, "/jobs/1/tags"),
+        (303, {}, "/series?token=let-me-in&limit=1"),
+        (403, {"Host": "evil.example"}, "/points.csv"),
+        (200, {"Authorization": "Bearer let-me-in"}, "/jobs"),
+    ):
+        for method in ("GET", "HEAD"):
+            assert status == locked.request(v1.BASE + path, method, headers=sent).status_code, path
+    for method in ("POST", "DELETE"):
+        answer = api.request(v1.BASE + "/jobs", method)
+        assert 405 == answer.status_code
+        api.check_headers(api.document["paths"]["/jobs"]["get"]["responses"]["405"], answer)
+
+
+def test_an_unknown_format_in_the_address_is_documented(api: Api) -> None:
+    """What is none of the suffixes is 404, and the document says so."""
+    for path in ("/points", "/series", "/compare", "/lineage", "/hparams", "/sql"):
+        assert 404 == api.request(f"{v1.BASE}{path}.xlsx").status_code
+
+
+def test_generators_can_tell_schemas_apart(api: Api) -> None:
+    """Names of schemas differ in more than case and underscores, and each list says what is in it."""
+    names = [re.sub("[^a-z0-9]", "", name.lower()) for name in api.document["components"]["schemas"]]
+    assert sorted(set(names)) == sorted(names)
+
+    def lists(value: object) -> Iterator[dict[str, object]]:
+        if isinstance(value, dict):
+            if value.get("type") in ("array", ["array", "null"]):
+                yield value
+            value = list(value.values())
+        if isinstance(value, list):
+            for inner in value:
+                yield from lists(inner)
+
+    assert [] == [found for found in lists(api.document) if "items" not in found]
+
+
+class Addresses(HTMLParser):
+    """What a page loads or leads to, and what can be led to within it."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.loaded: set[str] = set()
+        self.linked: set[str] = set()
+        self.ids: set[str] = set()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the addresses of an element."""
+        for name, value in attrs:
+            if name in {"src", "href", "action", "data", "srcset"}:
+                (self.linked if tag == "a" else self.loaded).add(value or "")
+            if name == "id":
+                self.ids.add(value or "")
+
+
+def test_the_page_needs_nothing_from_elsewhere(api: Api) -> None:
+    """It loads what this server has, runs no script, and every link within it leads somewhere."""
+    page = api.request(v1.BASE + "/docs").text
+    found = Addresses(page)
+    assert "<script" not in page
+    assert "url(" not in page
+    for address in found.loaded | {link for link in found.linked if not link.startswith("#")}:
+        assert re.fullmatch("/[^/].*|/", address), address
+        assert 200 == api.request(address).status_code
+    assert {link.removeprefix("#") for link in found.linked if link.startswith("#")} <= found.ids
+    assert "`" not in page
 
 
 def test_the_document_and_the_parser_agree(api: Api) -> None:
