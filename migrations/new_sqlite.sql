@@ -647,3 +647,35 @@ INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT 0, 0, '', 
 CREATE TRIGGER jobs_removed AFTER DELETE ON jobs BEGIN UPDATE index_state SET change_counter = change_counter + 1; INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT OLD.id, OLD.root_id, OLD.train_id, change_counter FROM index_state; DELETE FROM removed_jobs WHERE id <= (SELECT max(id) - 10000 FROM removed_jobs); END;
 
 UPDATE summarydb_version SET version_num='0012' WHERE summarydb_version.version_num = '0009';
+
+ALTER TABLE jobs ADD COLUMN listed_create_time DOUBLE;
+
+ALTER TABLE jobs ADD COLUMN listed_update_time DOUBLE;
+
+ALTER TABLE jobs ADD COLUMN explain_create_time DOUBLE;
+
+ALTER TABLE jobs ADD COLUMN explain_update_time DOUBLE;
+
+ALTER TABLE jobs ADD COLUMN profiler_dir TEXT;
+
+ALTER TABLE jobs ADD COLUMN profiler_type TEXT;
+
+ALTER TABLE jobs ADD COLUMN graph_mode TEXT;
+
+ALTER TABLE jobs ADD COLUMN dump_dir TEXT;
+
+UPDATE jobs SET listed_update_time = update_time WHERE EXISTS (SELECT 1 FROM shards s WHERE s.job_id = jobs.id AND s.kind IN ('summary', 'lineage', 'graph') AND s.state <> 'replaced');
+
+UPDATE jobs SET explain_update_time = update_time WHERE EXISTS (SELECT 1 FROM shards s WHERE s.job_id = jobs.id AND s.kind IN ('explain') AND s.state <> 'replaced');
+
+CREATE TABLE annotations (
+    job_id INTEGER NOT NULL,
+    tag INTEGER,
+    remark TEXT,
+    alias TEXT,
+    changed_at DOUBLE NOT NULL,
+    CONSTRAINT pk_annotations PRIMARY KEY (job_id),
+    CONSTRAINT fk_annotations_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
+);
+
+UPDATE summarydb_version SET version_num='0013' WHERE summarydb_version.version_num = '0012';

@@ -160,7 +160,8 @@ class Known:
     def into(self, case: Any, data: st.DataObject) -> None:
         """Put something that there is into a generated request, sometimes."""
         places = self.places[case.path]
-        if places and data.draw(st.booleans()):
+        there = data.draw(st.booleans())
+        if places and there:
             case.path_parameters = case.path_parameters | data.draw(st.sampled_from(places))
         names = {parameter.name for parameter in case.operation.query}
         for name in sorted(names & set(self.values)):
