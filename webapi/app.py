@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
 from flask import Flask, render_template, request
+from markupsafe import Markup, escape
 from sqlalchemy import Connection, Engine
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
@@ -64,7 +66,7 @@ def create_app(
     """
     app = Flask("webapi")
     app.url_map.merge_slashes = False  # a train_id in the path may hold `./` and end in `/`
-    app.jinja_env.filters |= {"when": when, "size": size}
+    app.jinja_env.filters |= {"when": when, "size": size, "coded": coded}
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     site = Site(config, engine, __version__, None if ask is None else Looks(ask), waiting=waiting or (lambda: None))
     _guard(app, config)
@@ -284,10 +286,10 @@ def _mount_api(app: Flask, site: Site) -> None:
 
     @app.get(f"{v1.BASE}/docs")
     def docs() -> Response:
-        from webapi import openapi
+        from webapi import answers, openapi
 
         parse((), query_string())
-        return unchanging(html("docs.html", document=openapi.document(site.version)))
+        return unchanging(html("docs.html", document=openapi.document(site.version), headers=answers.HEADERS))
 
 
 def by_accept(response: Response) -> Response:
@@ -351,6 +353,11 @@ def html(template: str, **facts: object) -> Response:
     """Return a rendered page; what is no Unicode becomes a question mark."""
     page = render_template(template, **facts)
     return Response(page.encode("utf-8", "replace"), content_type="text/html; charset=utf-8")
+
+
+def coded(words: str) -> Markup:
+    """Return words of ours with what is between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(words))))  # noqa: S704  # escaped before
 
 
 def when(seconds: float | None) -> str:
