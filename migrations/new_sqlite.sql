@@ -647,3 +647,16 @@ INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT 0, 0, '', 
 CREATE TRIGGER jobs_removed AFTER DELETE ON jobs BEGIN UPDATE index_state SET change_counter = change_counter + 1; INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT OLD.id, OLD.root_id, OLD.train_id, change_counter FROM index_state; DELETE FROM removed_jobs WHERE id <= (SELECT max(id) - 10000 FROM removed_jobs); END;
 
 UPDATE summarydb_version SET version_num='0012' WHERE summarydb_version.version_num = '0009';
+
+CREATE VIEW v_grafana AS
+        SELECT strftime('%Y-%m-%dT%H:%M:%fZ', p.wall_time, 'unixepoch') AS time,
+               CASE WHEN (SELECT count(*) FROM roots) > 1 THEN r.name || ':' ELSE '' END || j.train_id || ' ' || t.name
+               AS metric, p.value, p.wall_time AS epoch, r.name AS root, j.train_id AS job, t.name AS tag, p.step,
+               j.id AS job_id, t.id AS tag_id, p.seq
+        FROM jobs j JOIN roots r ON r.id = j.root_id JOIN tags t ON t.job_id = j.id
+        JOIN tensor_points p ON p.tag_id = t.id
+        WHERE t.data_class = 'scalar' AND p.wall_time BETWEEN -62135596800.0 AND 253402300799.0
+        AND NOT EXISTS (SELECT 1 FROM restarts x WHERE x.tag_id = p.tag_id AND x.seq > p.seq AND x.step <= p.step
+                        AND x.cause IN ('new_file', 'session_start'));
+
+UPDATE summarydb_version SET version_num='0016' WHERE summarydb_version.version_num = '0012';

@@ -10,7 +10,7 @@ import pytest
 from indexer.config import Config
 from summarydb import ending
 from summarydb.settings import Settings
-from summarydb.up import LAST_PAUSE, Child, Up, cause
+from summarydb.parent import LAST_PAUSE, Child, Up, cause
 
 
 @pytest.fixture
