@@ -51,3 +51,4 @@ class Config:
     url_prefix: str = ""  # before every path, as "/summarydb"
     trusted_proxy: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-* headers count
     access_log: bool = False
+    grpc: str | None = None  # HOST:PORT of TensorBoard's data provider; None: not served

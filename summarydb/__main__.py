@@ -12,6 +12,12 @@ def main() -> None:
             from summarydb import child
 
             sys.exit(child.run(child.index))
+        case ["_index", "--once"]:
+            from functools import partial
+
+            from summarydb import child
+
+            sys.exit(child.run(partial(child.index, once=True)))
         case ["_serve"]:
             from summarydb import child
 

@@ -79,8 +79,8 @@ def run(task: Callable[[Parent], None]) -> int:
     return ending.OK
 
 
-def index(parent: Parent) -> None:
-    """Index until the parent ends."""
+def index(parent: Parent, *, once: bool = False) -> None:
+    """Index until the parent ends; with `once`, one pass."""
     indexers: list[Indexer] = []
 
     def heard(message: dict[str, Any]) -> None:
@@ -95,6 +95,7 @@ def index(parent: Parent) -> None:
     work.index(
         parent.settings,
         parent.stop,
+        once=once,
         report=report,
         migrated=lambda: parent.tell(migrated=True),
         ready=indexers.append,
@@ -128,7 +129,7 @@ def serve(parent: Parent) -> None:
             parent.settings,
             sock,
             parent.stop,
-            ready=lambda: parent.tell(ready=work.address_of(config, sock)),
+            ready=lambda grpc: parent.tell(ready=work.address_of(config, sock), grpc=grpc),
             ask=lambda message: parent.tell(ask=message),
             waiting=lambda: waiting[0],
         )

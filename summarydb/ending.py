@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -33,6 +34,14 @@ def say(line: str) -> None:
     err = Unfailing(sys.stderr)
     err.write(f"summarydb: {line}\n")
     err.flush()
+
+
+def served(url: str, grpc: str | None, *, as_json: bool) -> str:
+    """Return what a server prints once it answers. grpc: address of the data provider, None: there is none."""
+    if as_json:
+        return json.dumps({"url": url} | ({"grpc": grpc} if grpc else {}))
+    line = f"summarydb is at {url}"
+    return f"{line}\nTensorBoard's data provider is at {grpc}" if grpc else line
 
 
 def code_of(error: SummaryDBError) -> int:

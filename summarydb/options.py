@@ -35,6 +35,7 @@ SERVING = (
     "url-prefix",
     "trusted-proxy",
     "access-log",
+    "grpc",
 )
 LOGGING = ("verbose", "log-format")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")

@@ -145,7 +145,7 @@ def from_json(values: Mapping[str, Any]) -> Settings:
 def check_exposure(settings: Settings) -> None:
     """Refuse to serve other machines without a token, unless that is said to be meant."""
     host = settings.config.host
-    if settings.config.token is not None or settings.allow_anonymous or _is_loopback(host):
+    if settings.config.token is not None or settings.allow_anonymous or is_loopback(host):
         return
     raise UsageError(
         f"--host {host} lets other machines read everything: set SUMMARYDB_TOKEN (or --token) to a secret, add"
@@ -153,7 +153,8 @@ def check_exposure(settings: Settings) -> None:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is reached from this machine alone."""
     import ipaddress
 
     try:
@@ -289,6 +290,13 @@ def _text(text: str) -> str:
     return text
 
 
+def _grpc_address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not host or not colon or not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or int(port) > 65535:
+        raise ValueError("is no HOST:PORT; 127.0.0.1:0 is any free port of this machine")
+    return text
+
+
 def _token(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", text):  # what `Authorization: Bearer` can carry, RFC 6750
         raise ValueError("is no token: use letters, digits and . _ ~ + / -, for instance from `openssl rand -hex 24`")
@@ -399,6 +407,7 @@ SETTINGS = (
         "Proxies whose X-Forwarded-For, -Proto, -Host and -Prefix count, commas between them.",
     ),
     Setting("access-log", _switch, None, "Log a line a request."),
+    Setting("grpc", _grpc_address, "HOST:PORT", "Serve TensorBoard's data provider there, too; port 0: any free one."),
     Setting("verbose", _switch, None, "Log more, and show tracebacks.", "-"),
     Setting("log-format", _log_format, "FORMAT", "Log lines for people (text) or programs (json).", "-"),
 )

@@ -6,7 +6,7 @@ from importlib import metadata
 
 from indexer.version import __version__
 
-_EXTRAS = {"postgres": ("psycopg",), "arrow": ("pyarrow",)}
+_EXTRAS = {"postgres": ("psycopg",), "arrow": ("pyarrow",), "tensorboard": ("grpcio", "tensorboard")}
 """What each extra brings, as distributions."""
 
 

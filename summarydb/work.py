@@ -73,14 +73,14 @@ def serve(
     sock: socket.socket,
     stop: threading.Event,
     *,
-    ready: Callable[[], None],
+    ready: Callable[[str | None], None],
     ask: Callable[[dict[str, object]], None] | None = None,
     waiting: Callable[[], str | None] | None = None,
 ) -> None:
     """Serve the database on `sock`, which listens already, until `stop`.
 
-    ready: called when requests are answered from now on.  ask: takes what the web would have the indexer do.
-    waiting: tells what the indexer beside us waits for.
+    ready: called when requests are answered from now on, with the address of the data provider, None where it is not
+    served.  ask: takes what the web would have the indexer do.  waiting: tells what the indexer beside us waits for.
     Refuse where the database is missing, foreign or of another schema.
     """
     with importing():
@@ -98,7 +98,6 @@ def serve(
         try:
             migrate.require(engine)
             app = create_app(config, engine, ask=ask, waiting=waiting)
-            ready()
             limits = Limits(
                 threads=config.threads,
                 queue=config.max_queue,
@@ -106,9 +105,26 @@ def serve(
                 fair=not config.trusted_proxy,
                 access_log=config.access_log,
             )
-            answer(app, sock, stop=stop, limits=limits, waits=live.waits, ending=app.extensions[live.EXTENSION].close)
+            ending = app.extensions[live.EXTENSION].close
+            with data_provider(config) as address:
+                ready(address)
+                answer(app, sock, stop=stop, limits=limits, waits=live.waits, ending=ending)
         finally:
             engine.dispose()
+
+
+@contextmanager
+def data_provider(config: Config) -> Iterator[str | None]:
+    """Serve TensorBoard's data provider within the block, where it is wanted; yields its address."""
+    if config.grpc is None:
+        yield None
+        return
+    from summarydb import provider
+
+    host, port = provider.split_address(config.grpc)
+    answers = provider.service(config.url, location=shown(config.url), seconds=config.query_seconds)
+    with provider.serving(lambda: answers, host, port, threads=config.threads) as address:
+        yield address
 
 
 @contextmanager

@@ -39,6 +39,8 @@ from webapi.access import Access, is_loopback, knows
 from webapi.accesslog import AccessLog
 from webapi.errors import Malformed, Unknown
 from webapi.looks import Looks
+from webapi.mindinsight import answers as mindinsight
+from webapi.mindinsight import routes as mindinsight_routes
 from webapi.parameters import Parameter, Values, parse
 from webapi.proxy import BehindProxy
 from webapi.v1 import Ask, Route, Site
@@ -61,6 +63,7 @@ def create_app(
     site = Site(config, engine, __version__, None if ask is None else Looks(ask), waiting=waiting or (lambda: None))
     _guard(app, config)
     _mount_api(app, site)
+    mindinsight_routes.mount(app, site)
     _mount_pages(app, site)
     # Outside Flask, so that all in it, and the log, see the client's side of a proxy.
     app.wsgi_app = BehindProxy(app.wsgi_app, prefix=config.url_prefix, trusted=config.trusted_proxy)  # type: ignore[method-assign]
@@ -76,7 +79,10 @@ def _guard(app: Flask, config: Config) -> None:
 
     @app.before_request
     def check() -> Response | None:
-        return access.refuse(request)
+        refused = access.refuse(request)
+        if refused is not None and mindinsight_routes.owns(request.path):
+            return mindinsight.refused(refused)
+        return refused
 
     @app.context_processor
     def addresses() -> dict[str, str]:
@@ -84,11 +90,15 @@ def _guard(app: Flask, config: Config) -> None:
 
     @app.errorhandler(Exception)
     def problem(error: Exception) -> Response:
+        if mindinsight_routes.owns(request.path):
+            return mindinsight.failed(error, request.path)
         return _problem(error)
 
     @app.after_request
     def finish(response: Response) -> Response:
         access.share(request, response)
+        if mindinsight_routes.owns(request.path):
+            response.headers.update(mindinsight.HEADERS)
         for name, value in headers.SAFE.items():
             response.headers.setdefault(name, value)
         return respond.compress(response, request)

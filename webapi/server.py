@@ -22,8 +22,8 @@ GRACE_SECONDS = 1.0
 POLL_SECONDS = 0.1
 IDLE_SECONDS = 60
 MAX_HEADER_BYTES = 256 * 1024
-MAX_BODY_BYTES = 64 * 1024
-"""Only `/sql` takes one: a query."""
+MAX_BODY_BYTES = 2 * 2**20
+"""MindInsight's routes take bodies: a search among thousands of jobs names them all; of `/sql` a query is one."""
 CONNECTIONS = 1_000
 _OTHER_FILES = 100
 """Descriptors kept for the database and what the program itself has open."""

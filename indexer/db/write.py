@@ -49,6 +49,14 @@ class JobRow(NamedTuple):
     access_time: float | None
     evicted_at: float | None
     revision: int
+    listed_create_time: float | None
+    listed_update_time: float | None
+    explain_create_time: float | None
+    explain_update_time: float | None
+    profiler_dir: str | None
+    profiler_type: str | None
+    graph_mode: str | None
+    dump_dir: str | None
 
 
 class ShardRow(NamedTuple):

@@ -27,8 +27,9 @@ from indexer.decode.reader import Decoder
 from indexer.errors import Retry, SummaryDBError, Unreachable, Wait
 from indexer.ingest import cache, identity
 from indexer.ingest.batch import Batch, Reader
+from indexer.ingest.listing import Listed, listed
 from indexer.ingest.load import Loader, Prepared
-from indexer.ingest.logdir import NO_FILE, FoundJob, FoundShard, Listing, created, look, recognise, walk
+from indexer.ingest.logdir import NO_FILE, Beside, FoundJob, FoundShard, Listing, created, look, recognise, walk
 from indexer.ingest.notify import Hints, observe
 from indexer.ingest.reload import Reload, Reloads
 from indexer.ingest.state import Job, Shard
@@ -538,6 +539,8 @@ class Indexer:
                 except OSError:
                     continue
                 known = [job for job in (root.jobs.get(train_id),) if job is not None and not listing.failed]
+                if known and known[0].listed.beside and path.is_dir():  # a scan looks whether that is still there
+                    listing.jobs.setdefault(train_id, FoundJob(train_id, path))
             self._compare(root, listing, known)
 
     @property
@@ -563,7 +566,11 @@ class Indexer:
         passed_over = root.jobs.keys() | root.pruned
         fresh = [found for found in listing.jobs.values() if found.train_id not in passed_over]
         grown = [(root.jobs[f.train_id], f) for f in listing.jobs.values() if f.train_id in root.jobs]
-        gone = [(job, FoundJob(job.train_id, job.path)) for job in known if job.train_id not in listing.jobs]
+        gone = [
+            (job, FoundJob(job.train_id, job.path, beside=Beside()))
+            for job in known
+            if job.train_id not in listing.jobs
+        ]
         changed = [(job, found) for job, found in grown + gone if self._differs(job, found)]
         if not fresh and not changed:
             return
@@ -573,7 +580,7 @@ class Indexer:
         added = [(job, f) for job, found in changed for f in found.shards.values() if f.name not in job.shards]
         with transaction(self.database) as conn:
             write.rename_shards(conn, renamed)
-            write.add_jobs(conn, ((root.id, f.train_id, _job_row(f.shards.values())) for f in fresh))
+            write.add_jobs(conn, ((root.id, f.train_id, _new_job_row(f)) for f in fresh))
             if fresh:
                 self._recall(root, write.known_jobs(conn, [root.id], above=max(self.jobs, default=0)))
                 if any(f.train_id not in root.jobs for f in fresh):  # another indexer's, under a smaller id
@@ -608,6 +615,12 @@ class Indexer:
             return any(job.shards[name].on_disk != shard.stat for name, shard in found.shards.items())
         for name, shard in found.shards.items():
             job.shards[name].on_disk = shard.stat
+        if not found.there:
+            return job.missing_since is None
+        if found.beside is not None:
+            row, job.newest, job.newest_explain = listed(found, found.beside)
+            if not row.same(job.listed) or (found.beside and job.missing_since is not None):
+                return True
         if job.dirty:
             job.update_time = max(s.stat.mtime_ns for s in found.shards.values()) / 1e9
             self.dirty[job.id] = job
@@ -615,6 +628,7 @@ class Indexer:
 
     def _see(self, job: Job, found: FoundJob) -> dict[str, Any] | None:
         """Note in memory what is on disk; return the columns of the job's row that follow from it."""
+        as_before = found.shards.keys() == {name for name, shard in job.shards.items() if shard.on_disk is not None}
         for shard in job.shards.values():
             there = found.shards.get(shard.name)
             shard.on_disk = None if there is None else there.stat
@@ -627,10 +641,13 @@ class Indexer:
             elif shard.state is ShardState.MISSING:
                 shard.state = ShardState.GROWING if shard.record_count or not shard.bad_records else ShardState.DEAD
                 shard.seen = None  # it may be another file
-        if found.shards:
+        if found.there:
             job.missing_since = None
-            row = _job_row(found.shards.values())
-            job.update_time, job.create_time = row["update_time"], row["create_time"]
+            beside = job.listed.beside if found.beside is None else found.beside
+            job.listed, job.newest, job.newest_explain = listed(found, beside)
+            if not as_before or not found.shards:  # else loading the files says when they were modified
+                row = _job_row(found.shards.values(), job.listed)
+                job.update_time, job.create_time = row["update_time"], row["create_time"]
         elif job.missing_since is None:
             job.missing_since = self.clock.now()
         if job.dirty:
@@ -643,6 +660,7 @@ class Indexer:
             "bytes_on_disk": job.bytes_on_disk,
             "bytes_indexed": job.bytes_indexed,
             "last_error": job.last_error,
+            **_stored(job.listed),
         }
 
     # memory and database
@@ -728,6 +746,7 @@ class Indexer:
             job.last_error, job.update_time, job.create_time = row.last_error, row.update_time, row.create_time
             job.access_time = max(filter(None, (job.access_time, row.access_time)), default=None)
             job.evicted_at = row.evicted_at
+            job.listed = Listed(*(_shown(getattr(row, name)) for name in Listed._fields))
 
     def _recall_shards(self, rows: Sequence[Any]) -> None:
         for row in rows:
@@ -992,14 +1011,37 @@ def _below(train_id: str, prefixes: Sequence[str]) -> bool:
     return any(p == "./" or train_id == p or train_id.startswith(p + "/") for p in prefixes)
 
 
-def _job_row(shards: Any) -> dict[str, Any]:
-    """Return the columns of a job that its files on disk decide."""
+def _job_row(shards: Any, as_listed: Listed) -> dict[str, Any]:
+    """Return the columns of a job that its files on disk decide; without files, what other tools left there."""
     found: list[FoundShard] = list(shards)
+    if not found:
+        return {
+            "create_time": as_listed.listed_create_time,
+            "update_time": as_listed.listed_update_time,
+            "bytes_on_disk": 0,
+        }
     return {
         "create_time": max(created(shard.what, shard.stat) for shard in found),
         "update_time": max(shard.stat.mtime_ns for shard in found) / 1e9,
         "bytes_on_disk": sum(shard.stat.size for shard in found),
     }
+
+
+def _new_job_row(found: FoundJob) -> dict[str, Any]:
+    """Return the columns of a job that was not known before. One without files has nothing that is to be loaded."""
+    as_listed, _, _ = listed(found, found.beside or Beside())
+    status = CacheStatus.NOT_IN_CACHE if found.shards else CacheStatus.CACHED
+    return {**_job_row(found.shards.values(), as_listed), **_stored(as_listed), "cache_status": status.value}
+
+
+def _shown(value: Any) -> Any:
+    """Return a column of `jobs` as `_stored` was given it."""
+    return show(value) if isinstance(value, str) else value
+
+
+def _stored(as_listed: Listed) -> dict[str, Any]:
+    """Return columns of `jobs`; directories may be named in any bytes."""
+    return {name: store(value) if isinstance(value, str) else value for name, value in as_listed._asdict().items()}
 
 
 def _shard_row(job_id: int, shard: FoundShard) -> dict[str, Any]:

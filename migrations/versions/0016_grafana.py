@@ -1,7 +1,7 @@
 """v_grafana: current points as Grafana wants them, a time, a metric and a value.
 
 Revision ID: 0016
-Revises: 0012
+Revises: 0013
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0016"
-down_revision = "0012"
+down_revision = "0013"
 
 # Grafana's plugin for SQLite reads times as RFC 3339 or as seconds, so this is not what the other views have.
 TIME = {

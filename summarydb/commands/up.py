@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from summarydb import provider
 from summarydb.options import AS_JSON, INDEXING, LOGDIRS, LOGGING, SERVING, options, settings_of, with_roots
 from summarydb.settings import check_exposure
 
@@ -22,4 +23,5 @@ def command(logdirs: tuple[str, ...], as_json: bool, **flags: str | bool | None)
 
     settings = with_roots(settings_of(flags, logdirs))
     check_exposure(settings)
+    provider.check_exposure(settings)
     return run_up(settings, as_json=as_json)
