@@ -110,7 +110,8 @@ def slope() -> Rows:
     rows = []
     for job in (*ALL, "./diverged"):
         finite = [(step, value) for step, value in curve(job, "train/loss").items() if not math.isnan(value)][-100:]
-        rows.append((job, float(np.polyfit(*zip(*finite, strict=True), 1)[0])))
+        steps, numbers = np.array(finite).T
+        rows.append((job, float(np.polyfit(steps, numbers, 1)[0])))
     return sorted(rows, key=lambda row: row[1])
 
 
