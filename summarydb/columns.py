@@ -139,7 +139,7 @@ def plain(cells: Column) -> Any:
 
 
 def _json(cell: Any) -> str:
-    return json.dumps(cell, ensure_ascii=False, default=lambda value: value.hex() if isinstance(value, bytes) else str)
+    return json.dumps(cell, ensure_ascii=False, default=lambda value: value.hex() if isinstance(value, bytes) else str(value))
 
 
 def require(library: str) -> None:

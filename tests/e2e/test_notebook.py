@@ -85,5 +85,5 @@ def test_importing_costs_nothing() -> None:
     offered, modules = done.stdout.splitlines()
     assert {"connect", "up", "__version__"} <= set(offered.split())
     assert set() == HEAVY & set(modules.split())
-    with pytest.raises(AttributeError, match="no attribute 'conect'"):
-        summarydb.conect  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        summarydb.nothing  # type: ignore[attr-defined]  # noqa: B018
