@@ -577,6 +577,7 @@ class Indexer:
         renamed = [
             self._rename(job, *pair) for job, f in changed for pair in identity.renamed(self.files, job, f.shards)
         ]
+        others = {job.id for job, found in changed if found.shards.keys() != _on_disk(job)}
         added = [(job, f) for job, found in changed for f in found.shards.values() if f.name not in job.shards]
         with transaction(self.database) as conn:
             write.rename_shards(conn, renamed)
@@ -590,7 +591,7 @@ class Indexer:
             if added:
                 self._recall_shards(write.shards_of(conn, sorted({job.id for job, _ in added})))
             seen = changed + [(root.jobs[f.train_id], f) for f in fresh]
-            rows = [row for job, found in seen if (row := self._see(job, found)) is not None]
+            rows = [row for job, found in seen if (row := self._see(job, found, others=job.id in others)) is not None]
             states = [shard for job, _ in changed for shard in job.shards.values()]
             write.update_shards(conn, [{"id": s.id, "state": s.state.value} for s in states])
             revision = write.bump(conn)
@@ -609,7 +610,7 @@ class Indexer:
 
     def _differs(self, job: Job, found: FoundJob) -> bool:
         """Tell whether the tables must know; what is loaded anyway is noted on the way."""
-        if found.shards.keys() != {name for name, s in job.shards.items() if s.on_disk is not None}:
+        if found.shards.keys() != _on_disk(job):
             return True
         if job.evicted_at is not None:  # else what changed is noted with what is loaded
             return any(job.shards[name].on_disk != shard.stat for name, shard in found.shards.items())
@@ -626,9 +627,11 @@ class Indexer:
             self.dirty[job.id] = job
         return False
 
-    def _see(self, job: Job, found: FoundJob) -> dict[str, Any] | None:
-        """Note in memory what is on disk; return the columns of the job's row that follow from it."""
-        as_before = found.shards.keys() == {name for name, shard in job.shards.items() if shard.on_disk is not None}
+    def _see(self, job: Job, found: FoundJob, *, others: bool) -> dict[str, Any] | None:
+        """Note in memory what is on disk; return the columns of the job's row that follow from it.
+
+        others: there are not the same files as before.
+        """
         for shard in job.shards.values():
             there = found.shards.get(shard.name)
             shard.on_disk = None if there is None else there.stat
@@ -645,7 +648,7 @@ class Indexer:
             job.missing_since = None
             beside = job.listed.beside if found.beside is None else found.beside
             job.listed, job.newest, job.newest_explain = listed(found, beside)
-            if not as_before or not found.shards:  # else loading the files says when they were modified
+            if others or not found.shards:  # else loading the files says when they were modified
                 row = _job_row(found.shards.values(), job.listed)
                 job.update_time, job.create_time = row["update_time"], row["create_time"]
         elif job.missing_since is None:
@@ -1001,6 +1004,11 @@ def _keep(listing: Listing, known: Sequence[Job]) -> None:
             if why != NO_FILE and what is not None and shard.on_disk is not None:
                 found = listing.jobs.setdefault(job.train_id, FoundJob(job.train_id, job.path))
                 found.shards[shard.name] = FoundShard(shard.name, what, shard.on_disk)
+
+
+def _on_disk(job: Job) -> set[str]:
+    """Return the names of a job's files as the last look saw them."""
+    return {name for name, shard in job.shards.items() if shard.on_disk is not None}
 
 
 def _is_live(job: Job) -> bool:
