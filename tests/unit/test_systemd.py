@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from summarydb.parent import Up
 
 from indexer.config import Config
 from summarydb import systemd
 from summarydb.settings import Settings
-from summarydb.up import Up
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no systemd")
 
