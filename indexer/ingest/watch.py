@@ -553,7 +553,7 @@ class Indexer:
                     continue
                 known = [job for job in (root.jobs.get(train_id),) if job is not None and not listing.failed]
                 if known and known[0].listed.beside and path.is_dir():  # a scan looks whether that is still there
-                    listing.jobs.setdefault(train_id, FoundJob(train_id, path))
+                    listing.jobs.setdefault(train_id, FoundJob(train_id))
             self._compare(root, listing, known)
 
     @property

@@ -39,6 +39,7 @@ def test_every_event_is_documented() -> None:
     for path, call in calls():
         (event,) = call.args
         assert isinstance(event, ast.Constant), (path, call.lineno)
+        assert isinstance(event.value, str)
         assert re.fullmatch("[a-z]+(_[a-z]+)*", event.value), event.value
         assert isinstance(call.func, ast.Attribute)
         found[event.value, call.func.attr] |= {str(keyword.arg) for keyword in call.keywords}
