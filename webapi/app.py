@@ -76,7 +76,7 @@ def create_app(
     tally = Tally()
     app.extensions[TALLY] = tally
     metrics.mount(app, site, tally, query_string)
-    app.wsgi_app = tally.over(app.wsgi_app)  # type: ignore[method-assign, assignment]
+    app.wsgi_app = tally.over(app.wsgi_app)  # type: ignore[method-assign,assignment]
     # Outside Flask, so that all in it, and the log, see the client's side of a proxy.
     app.wsgi_app = BehindProxy(app.wsgi_app, prefix=config.url_prefix, trusted=config.trusted_proxy)  # type: ignore[method-assign]
     if config.access_log:

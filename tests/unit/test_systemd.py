@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from summarydb.parent import Up
 
 from indexer.config import Config
 from summarydb import systemd
+from summarydb.parent import Up
 from summarydb.settings import Settings
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no systemd")
