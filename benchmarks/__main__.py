@@ -12,12 +12,12 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
-from benchmarks import rest, scenarios
+from benchmarks import rest, scenarios, tensorboard
 from benchmarks.measure import REPOSITORY, Failed
 from benchmarks.report import Section, page
 from benchmarks.scenarios import Bench
 
-SCENARIOS = scenarios.SCENARIOS | rest.SCENARIOS
+SCENARIOS = scenarios.SCENARIOS | rest.SCENARIOS | tensorboard.SCENARIOS
 OUTPUT = REPOSITORY / "docs" / "benchmarks.md"
 
 METHOD = """\

@@ -98,6 +98,19 @@ class Web:
             raise self.program.failed(f"GET {path} answered {answer.status}: {body[:300].decode(errors='replace')}")
         return body
 
+    def drain(self, path: str) -> tuple[int, int, float]:
+        """Read an answer and keep nothing of it; return its bytes, the line feeds among them, and the seconds."""
+        begun = time.perf_counter()
+        self.connection.request("GET", f"/api/v1{path}")
+        answer = self.connection.getresponse()
+        size = lines = 0
+        while part := answer.read(1 << 20):
+            size += len(part)
+            lines += part.count(b"\n")
+        if answer.status != 200:
+            raise self.program.failed(f"GET {path} answered {answer.status}")
+        return size, lines, time.perf_counter() - begun
+
     def ask(self, path: str, parameters: Mapping[str, object] | Sequence[tuple[str, object]] = ()) -> Any:
         """Return the answer's JSON."""
         return json.loads(self.get(path, parameters))

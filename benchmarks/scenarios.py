@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks import ours, payloads, peers
 from benchmarks.generate import FIRST_TIME, Shape, Truth, record, run_name, tag_name, truth, version_record, write
+from benchmarks.measure import Memory
 from benchmarks.payloads import Payloads
 from benchmarks.report import Figure, Limit, Section, line, percentile, ratios
 
@@ -361,6 +362,24 @@ def memory(bench: Bench) -> None:
     bench.add("Rust data server, 2 M points", "MB", [float(peak or math.nan)])
 
 
+def answers(bench: Bench) -> None:
+    """10 M points of one run as a table over REST, in every format: how much memory of the server grows meanwhile."""
+    shape = replace(TEN_MILLION, points=100_000) if bench.quick else TEN_MILLION
+    with bench.loaded(shape) as (_, database), ours.web("serve", "--db", url_of(database)) as page:
+        for form in ("csv", "ndjson", "arrow", "parquet"):
+            page.drain(f"/points.{form}?limit=10000")
+            before = Memory(page.program.process.pid).stop()
+            watched = Memory(page.program.process.pid)
+            size, lines, seconds = page.drain(f"/points.{form}")
+            peak = watched.stop()
+            rows = {"csv": lines - 1, "ndjson": lines}.get(form, shape.total)
+            assert rows == shape.total, f"{form} has {rows} rows"
+            bench.add(f"{form}, {shape.total // 10**6} M points", "s", [seconds])
+            bench.add(f"{form}, bytes a point", "B", [size / shape.total])
+            grown = math.nan if peak is None or before is None else float(peak - before)
+            bench.add(f"{form}, growth of memory", "MB", [grown], Limit(100e6))
+
+
 def images(bench: Bench) -> None:
     """10 k PNG files of 30 KB as images, against copying their file and syncing the copy.
 
@@ -494,6 +513,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "freshness": freshness,
     "charts": charts,
     "memory": memory,
+    "answers": answers,
     "images": images,
     "histograms": histograms,
     "postgresql": postgresql,

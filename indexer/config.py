@@ -39,6 +39,10 @@ class Config:
     port: int = 8080  # 0: any free one
     threads: int = 8  # of the web server
     query_seconds: float = 10.0  # deadline of a REST query
+    sql: str = "auto"  # whether /sql answers: on, off, or auto: on where only this machine can ask
+    sql_seconds: float = 10.0  # deadline of a query of somebody's
+    sql_bytes: int = 32 * 2**20  # of its answer
+    sql_memory: int = 256 * 2**20  # that it may take
     max_queue: int = 512  # requests that wait for a thread; more are refused
     max_events_clients: int = 16  # of /events and of waiting /changes, a thread each
     token: str | None = field(default=None, repr=False)  # whoever has it may read; None: everybody may
@@ -47,3 +51,4 @@ class Config:
     url_prefix: str = ""  # before every path, as "/summarydb"
     trusted_proxy: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-* headers count
     access_log: bool = False
+    grpc: str | None = None  # HOST:PORT of TensorBoard's data provider; None: not served

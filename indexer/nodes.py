@@ -29,7 +29,7 @@ _TENSORBOARD_WORDS = """
 INVALID FLOAT DOUBLE INT32 UINT8 INT16 INT8 STRING COMPLEX64 INT64 BOOL QINT8 QUINT8 QINT32 BFLOAT16 QINT16
 QUINT16 UINT16 COMPLEX128 HALF RESOURCE VARIANT UINT32 UINT64
 """
-_MINDSPORE_TYPES, _TENSORBOARD_TYPES = _MINDSPORE_WORDS.split(), _TENSORBOARD_WORDS.split()
+MINDSPORE_TYPES, _TENSORBOARD_TYPES = _MINDSPORE_WORDS.split(), _TENSORBOARD_WORDS.split()
 _TENSOR, _TUPLE = 14, 31
 
 Message = tuple[bytes, int, int]
@@ -135,7 +135,7 @@ def _mindspore_type(message: Message, depth: int) -> tuple[str, list[list[int]]]
 
 
 def _mindspore_name(code: int) -> str:
-    return f"DT_{_MINDSPORE_TYPES[code]}" if code < len(_MINDSPORE_TYPES) else f"type {code}"
+    return f"DT_{MINDSPORE_TYPES[code]}" if code < len(MINDSPORE_TYPES) else f"type {code}"
 
 
 def _dims(message: Message, of: int) -> list[int]:

@@ -648,6 +648,51 @@ CREATE TRIGGER jobs_removed AFTER DELETE ON jobs BEGIN UPDATE index_state SET ch
 
 UPDATE summarydb_version SET version_num='0012' WHERE summarydb_version.version_num = '0009';
 
+ALTER TABLE jobs ADD COLUMN listed_create_time DOUBLE;
+
+ALTER TABLE jobs ADD COLUMN listed_update_time DOUBLE;
+
+ALTER TABLE jobs ADD COLUMN explain_create_time DOUBLE;
+
+ALTER TABLE jobs ADD COLUMN explain_update_time DOUBLE;
+
+ALTER TABLE jobs ADD COLUMN profiler_dir TEXT;
+
+ALTER TABLE jobs ADD COLUMN profiler_type TEXT;
+
+ALTER TABLE jobs ADD COLUMN graph_mode TEXT;
+
+ALTER TABLE jobs ADD COLUMN dump_dir TEXT;
+
+UPDATE jobs SET listed_update_time = update_time WHERE EXISTS (SELECT 1 FROM shards s WHERE s.job_id = jobs.id AND s.kind IN ('summary', 'lineage', 'graph') AND s.state <> 'replaced');
+
+UPDATE jobs SET explain_update_time = update_time WHERE EXISTS (SELECT 1 FROM shards s WHERE s.job_id = jobs.id AND s.kind IN ('explain') AND s.state <> 'replaced');
+
+CREATE TABLE annotations (
+    job_id INTEGER NOT NULL,
+    tag INTEGER,
+    remark TEXT,
+    alias TEXT,
+    changed_at DOUBLE NOT NULL,
+    CONSTRAINT pk_annotations PRIMARY KEY (job_id),
+    CONSTRAINT fk_annotations_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
+);
+
+UPDATE summarydb_version SET version_num='0013' WHERE summarydb_version.version_num = '0012';
+
+CREATE VIEW v_grafana AS
+        SELECT strftime('%Y-%m-%dT%H:%M:%fZ', p.wall_time, 'unixepoch') AS time,
+               CASE WHEN (SELECT count(*) FROM roots) > 1 THEN r.name || ':' ELSE '' END || j.train_id || ' ' || t.name
+               AS metric, p.value, p.wall_time AS epoch, r.name AS root, j.train_id AS job, t.name AS tag, p.step,
+               j.id AS job_id, t.id AS tag_id, p.seq
+        FROM jobs j JOIN roots r ON r.id = j.root_id JOIN tags t ON t.job_id = j.id
+        JOIN tensor_points p ON p.tag_id = t.id
+        WHERE t.data_class = 'scalar' AND p.wall_time BETWEEN -62135596800.0 AND 253402300799.0
+        AND NOT EXISTS (SELECT 1 FROM restarts x WHERE x.tag_id = p.tag_id AND x.seq > p.seq AND x.step <= p.step
+                        AND x.cause IN ('new_file', 'session_start'));
+
+UPDATE summarydb_version SET version_num='0016' WHERE summarydb_version.version_num = '0013';
+
 ALTER TABLE jobs ADD COLUMN pruned_at DOUBLE;
 
-UPDATE summarydb_version SET version_num='0018' WHERE summarydb_version.version_num = '0012';
+UPDATE summarydb_version SET version_num='0018' WHERE summarydb_version.version_num = '0016';

@@ -12,10 +12,22 @@ def main() -> None:
             from summarydb import child
 
             sys.exit(child.run(child.index))
+        case ["_index", "--once"]:
+            from functools import partial
+
+            from summarydb import child
+
+            sys.exit(child.run(partial(child.index, once=True)))
         case ["_serve"]:
             from summarydb import child
 
             sys.exit(child.run(child.serve))
+        case ["_up", *arguments]:
+            from summarydb import ending
+            from summarydb.cli import run
+
+            ending.end_with_input()
+            sys.exit(run(["up", *arguments]))
         case arguments:
             from summarydb.cli import run
 

@@ -4,7 +4,7 @@ From the parent: the settings, then {"migrated": true} and {"waiting": TEXT or n
 the indexer. Standard input closes when the parent asks us to end, and also when it dies in whatever way: that is how
 nobody is left behind.
 To the parent: {"migrated": true}, {"progress": {...}}, {"port": N}, {"ready": URL}, {"ask": {...}}, {"waiting": TEXT or
-null}, {"refused": LINE}.
+null}, {"turned": true} every few seconds while the indexer's loop turns, {"refused": LINE}.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def run(task: Callable[[Parent], None]) -> int:
     return ending.OK
 
 
-def index(parent: Parent) -> None:
-    """Index until the parent ends."""
+def index(parent: Parent, *, once: bool = False) -> None:
+    """Index until the parent ends; with `once`, one pass."""
     indexers: list[Indexer] = []
 
     def heard(message: dict[str, Any]) -> None:
@@ -95,10 +95,12 @@ def index(parent: Parent) -> None:
     work.index(
         parent.settings,
         parent.stop,
+        once=once,
         report=report,
         migrated=lambda: parent.tell(migrated=True),
         ready=indexers.append,
         waiting=lambda why: parent.tell(waiting=why),
+        turned=lambda: parent.tell(turned=True),
     )
 
 
@@ -128,7 +130,7 @@ def serve(parent: Parent) -> None:
             parent.settings,
             sock,
             parent.stop,
-            ready=lambda: parent.tell(ready=work.address_of(config, sock)),
+            ready=lambda grpc: parent.tell(ready=work.address_of(config, sock), grpc=grpc),
             ask=lambda message: parent.tell(ask=message),
             waiting=lambda: waiting[0],
         )

@@ -13,6 +13,7 @@ from summarydb import __version__, ending
 from summarydb.options import print_json
 
 COMMANDS = (
+    "annotate",
     "db",
     "doctor",
     "export",
@@ -23,6 +24,7 @@ COMMANDS = (
     "snapshot",
     "sql",
     "status",
+    "tensorboard",
     "up",
     "verify",
 )

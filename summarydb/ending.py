@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeVar
 
@@ -33,6 +34,14 @@ def say(line: str) -> None:
     err = Unfailing(sys.stderr)
     err.write(f"summarydb: {line}\n")
     err.flush()
+
+
+def served(url: str, grpc: str | None, *, as_json: bool) -> str:
+    """Return what a server prints once it answers. grpc: address of the data provider, None: there is none."""
+    if as_json:
+        return json.dumps({"url": url} | ({"grpc": grpc} if grpc else {}))
+    line = f"summarydb is at {url}"
+    return f"{line}\nTensorBoard's data provider is at {grpc}" if grpc else line
 
 
 def code_of(error: SummaryDBError) -> int:
@@ -101,3 +110,15 @@ def until_asked(work: Callable[[threading.Event], T], *, unfinished: int = OK) -
         if errors:
             raise errors[0]
         return results[0]
+
+
+def end_with_input() -> None:
+    """Have this process asked to end when its standard input does: whoever started it ended, if only by a kill."""
+
+    def watch() -> None:
+        with suppress(OSError):  # not by sys.stdin, which holds a lock that the end of the interpreter wants
+            while os.read(0, 4096):
+                pass
+        signal.raise_signal(signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -7,9 +7,6 @@ holds a snapshot open, and memory is that of a page. What is indexed meanwhile m
 from __future__ import annotations
 
 import base64
-import csv
-import io
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,10 +21,9 @@ from sqlalchemy import Connection, Engine
 from indexer import text as names
 from indexer.db.engine import read_only
 from indexer.errors import Refuse, Report, UsageError
-from indexer.payload import finite
 from indexer.types import DataClass
 from summarydb.work import naming, open_existing
-from webapi import attached, blobs, kinds, queries, respond
+from webapi import attached, blobs, formats, kinds, queries, respond
 from webapi.attached import Attached
 from webapi.errors import Malformed, Unknown
 
@@ -355,10 +351,7 @@ class _Csv:
         out.write(b"\n")
 
     def _line(self, values: Sequence[Any]) -> None:
-        buffer = io.StringIO()
-        cells = [json.dumps(value) if isinstance(value, list) else finite(value) for value in values]
-        csv.writer(buffer, lineterminator="").writerow(cells)
-        self._out.write(buffer.getvalue().encode("utf-8", "backslashreplace"))
+        self._out.write(formats.csv_line([formats.csv_cell(value) for value in values]))
 
     def row(self, row: Row) -> None:
         """Write a line, or one a payload."""

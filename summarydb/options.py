@@ -15,13 +15,17 @@ from summarydb.settings import SETTINGS, Settings, load
 F = TypeVar("F", bound=Callable[..., Any])
 INDEXING = (
     *("reconcile", "done-after", "follow-symlinks", "polling", "batch-points", "slice-bytes", "max-record-bytes"),
-    *("max-cached-jobs", "kernel"),
+    *("max-cached-jobs", "kernel", "log-file"),
 )
 SERVING = (
     "host",
     "port",
     "threads",
     "query-seconds",
+    "sql",
+    "sql-seconds",
+    "sql-bytes",
+    "sql-memory",
     "max-queue",
     "max-events-clients",
     "token",
@@ -31,6 +35,8 @@ SERVING = (
     "url-prefix",
     "trusted-proxy",
     "access-log",
+    "log-file",
+    "grpc",
 )
 LOGGING = ("verbose", "log-format")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")

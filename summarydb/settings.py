@@ -56,6 +56,7 @@ class Settings:
     config: Config
     verbose: bool = False
     log_format: str = "text"
+    log_file: str | None = None
     allow_anonymous: bool = False
 
 
@@ -145,7 +146,7 @@ def from_json(values: Mapping[str, Any]) -> Settings:
 def check_exposure(settings: Settings) -> None:
     """Refuse to serve other machines without a token, unless that is said to be meant."""
     host = settings.config.host
-    if settings.config.token is not None or settings.allow_anonymous or _is_loopback(host):
+    if settings.config.token is not None or settings.allow_anonymous or is_loopback(host):
         return
     raise UsageError(
         f"--host {host} lets other machines read everything: set SUMMARYDB_TOKEN (or --token) to a secret, add"
@@ -153,7 +154,8 @@ def check_exposure(settings: Settings) -> None:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is reached from this machine alone."""
     import ipaddress
 
     try:
@@ -262,7 +264,7 @@ def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
     return parse
 
 
-def _seconds(*, zero: bool) -> Callable[[str], float]:
+def _seconds(*, zero: bool, most: float = math.inf) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
             number = float(text)
@@ -270,6 +272,8 @@ def _seconds(*, zero: bool) -> Callable[[str], float]:
             raise ValueError("is no number of seconds") from None
         if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
             raise ValueError("is no number of seconds" + ("" if zero else " above 0"))
+        if number > most:
+            raise ValueError(f"is more than {most:g} seconds")
         return number
 
     return parse
@@ -284,6 +288,13 @@ def _switch(text: str) -> bool:
 def _text(text: str) -> str:
     if not text:
         raise ValueError("is empty")
+    return text
+
+
+def _grpc_address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not host or not colon or not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or int(port) > 65535:
+        raise ValueError("is no HOST:PORT; 127.0.0.1:0 is any free port of this machine")
     return text
 
 
@@ -337,6 +348,21 @@ def _log_format(text: str) -> str:
     return text
 
 
+def _log_file(text: str) -> str:
+    if not text:
+        raise ValueError("names no file")
+    return str(Path(text).absolute())
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"is none of {', '.join(words)}")
+        return text
+
+    return parse
+
+
 SETTINGS = (
     Setting("db", _text, "URL", "Database, a SQLAlchemy URL: sqlite:///FILE or postgresql://USER@HOST/NAME.", "url"),
     Setting("reconcile", _seconds(zero=True), "SECONDS", "Between two scans of everything; 0: notifications only."),
@@ -355,6 +381,10 @@ SETTINGS = (
     Setting("port", _whole(0, 65535), "PORT", "Port to serve on; 0: any free one."),
     Setting("threads", _whole(1, 256), "N", "Threads that answer requests."),
     Setting("query-seconds", _seconds(zero=False), "SECONDS", "Deadline of a query."),
+    Setting("sql", _one_of("auto", "on", "off"), "WHEN", "/sql: on, off, or auto: on where only this machine can ask."),
+    Setting("sql-seconds", _seconds(zero=False, most=30), "SECONDS", "Deadline of /sql, at most 30."),
+    Setting("sql-bytes", _whole(1, 64 * 2**20), "BYTES", "Longest answer of /sql."),
+    Setting("sql-memory", _whole(16 * 2**20), "BYTES", "Memory that a query of /sql or `summarydb sql` may take."),
     Setting(
         "max-queue", _whole(1, 1000), "N", "Requests that wait for a thread at most; more are refused for a moment."
     ),
@@ -384,7 +414,9 @@ SETTINGS = (
         "Proxies whose X-Forwarded-For, -Proto, -Host and -Prefix count, commas between them.",
     ),
     Setting("access-log", _switch, None, "Log a line a request."),
+    Setting("grpc", _grpc_address, "HOST:PORT", "Serve TensorBoard's data provider there, too; port 0: any free one."),
     Setting("verbose", _switch, None, "Log more, and show tracebacks.", "-"),
     Setting("log-format", _log_format, "FORMAT", "Log lines for people (text) or programs (json).", "-"),
+    Setting("log-file", _log_file, "PATH", "Log there and not to standard error; it may be rotated at any time.", "-"),
 )
 """Everything that can be set, in the order the help shows. LOGDIR is apart: it may repeat."""

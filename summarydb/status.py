@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from indexer import text
 from indexer.db import migrate
 from indexer.db.engine import read_only, server_time
+from indexer.db.health import ALIVE_SECONDS, IndexerRow, indexers, problems
 from indexer.db.overview import Overview, overview
+from indexer.db.space import Space, space
 from indexer.errors import Refuse
 from indexer.version import REVISION
 from summarydb import table
@@ -20,8 +22,6 @@ from summarydb.work import naming, open_existing, shown
 
 _SECONDS = 30.0
 _RIGHT = (False, False, True, True, True, True, False)
-ALIVE_SECONDS = 30.0
-"""An indexer whose heartbeat is older is gone, or hangs; as much ahead: its clock was wrong, and it is gone."""
 
 
 def read(url: str) -> dict[str, Any]:
@@ -33,12 +33,21 @@ def read(url: str) -> dict[str, Any]:
             if found is None:
                 raise Refuse("the database is empty: run `summarydb up LOGDIR` first")
             with read_only(engine, seconds=_SECONDS) as conn:
-                return facts(overview(conn), database=shown(url), schema=found, now=server_time(conn) or time.time())
+                return facts(
+                    overview(conn),
+                    database=shown(url),
+                    schema=found,
+                    now=server_time(conn) or time.time(),
+                    room=space(conn),
+                    known=indexers(conn),
+                )
         finally:
             engine.dispose()
 
 
-def facts(found: Overview, *, database: str, schema: str, now: float) -> dict[str, Any]:
+def facts(
+    found: Overview, *, database: str, schema: str, now: float, room: Space, known: Sequence[IndexerRow]
+) -> dict[str, Any]:
     """Return `found` as values for JSON. Times are seconds since the epoch.
 
     `lag` is bytes on disk that are still to be indexed: those of jobs left out of the cache are not.
@@ -87,6 +96,11 @@ def facts(found: Overview, *, database: str, schema: str, now: float) -> dict[st
     ]
     return {
         "database": database,
+        "size_bytes": room.size,
+        "wal_bytes": room.wal,
+        "free_bytes": room.free,
+        "disk_bytes": room.disk,
+        "problems": list(problems(known, room, now)),
         "schema": schema,
         "schema_needed": REVISION,
         "scanned_at": found.state["scanned_at"] if found.state else None,
@@ -101,6 +115,8 @@ def render(facts: dict[str, Any]) -> str:
     lines = [f"{facts['database']}, schema {facts['schema']}"]
     if facts["schema"] != facts["schema_needed"]:
         lines[0] += f" (this program needs {facts['schema_needed']}: run `summarydb db upgrade`)"
+    lines.append(_room(facts))
+    lines += [table.printable(f"warning: {problem}") for problem in facts["problems"]]
     for row in facts["indexers"]:
         state = row["state"] if row["alive"] else "silent"
         lines.append(f"indexer {row['pid']} on {row['host']}: {state}, last heard of {_when(row['heartbeat'])}")
@@ -125,6 +141,12 @@ def render(facts: dict[str, Any]) -> str:
             cells = _cells(own)
             lines += [f"  {line}" for line in table.lines(cells, right=_RIGHT, widths=table.widths(cells))]
     return "\n".join(lines)
+
+
+def _room(facts: dict[str, Any]) -> str:
+    wal = f" and {size(facts['wal_bytes'])} of write-ahead log" if facts["wal_bytes"] else ""
+    free = "" if facts["free_bytes"] is None else f", {size(facts['free_bytes'])} free on its disk"
+    return f"{size(facts['size_bytes'])}{wal}{free}"
 
 
 def _cells(jobs: Iterable[dict[str, Any]]) -> list[tuple[str, ...]]:

@@ -34,11 +34,13 @@ def index(
     migrated: Callable[[], None] | None = None,
     ready: Callable[[Indexer], None] | None = None,
     waiting: Callable[[str | None], None] | None = None,
+    turned: Callable[[], None] | None = None,
 ) -> Outcome:
     """Migrate the database, load what is on disk and keep watching until `stop`; with `once`, one pass.
 
     migrated: called when the schema is there, which the web waits for.  ready: called before the first load.
     waiting: told what is waited for while the database cannot be written, None when it can again.
+    turned: called every few seconds while the loop turns.
     Refuse where the database cannot be used or another indexer holds it.
     """
     with importing():
@@ -48,7 +50,7 @@ def index(
         from indexer.ingest.lock import writer_lock
 
     config = settings.config
-    log.configure(verbose=settings.verbose, json=settings.log_format == "json")
+    log.configure(verbose=settings.verbose, json=settings.log_format == "json", file=settings.log_file)
     with writer_lock(config.url, timeout=LOCK_SECONDS), naming(config.url):
         database = Database(config.url)
         try:
@@ -58,7 +60,7 @@ def index(
             with importing():
                 from indexer.ingest.watch import Indexer  # takes a while
 
-            indexer = Indexer(config, database, report=report, waiting=waiting)
+            indexer = Indexer(config, database, report=report, waiting=waiting, turned=turned)
             if ready is not None:
                 ready(indexer)
             outcome = indexer.run(stop, once=once)
@@ -73,32 +75,31 @@ def serve(
     sock: socket.socket,
     stop: threading.Event,
     *,
-    ready: Callable[[], None],
+    ready: Callable[[str | None], None],
     ask: Callable[[dict[str, object]], None] | None = None,
     waiting: Callable[[], str | None] | None = None,
 ) -> None:
     """Serve the database on `sock`, which listens already, until `stop`.
 
-    ready: called when requests are answered from now on.  ask: takes what the web would have the indexer do.
-    waiting: tells what the indexer beside us waits for.
+    ready: called when requests are answered from now on, with the address of the data provider, None where it is not
+    served.  ask: takes what the web would have the indexer do.  waiting: tells what the indexer beside us waits for.
     Refuse where the database is missing, foreign or of another schema.
     """
     with importing():
         from indexer import log
         from indexer.db import migrate
         from webapi import live
-        from webapi.app import create_app
+        from webapi.app import TALLY, create_app
         from webapi.limits import Limits
         from webapi.server import serve as answer
 
     config = settings.config
-    log.configure(verbose=settings.verbose, json=settings.log_format == "json")
+    log.configure(verbose=settings.verbose, json=settings.log_format == "json", file=settings.log_file)
     with naming(config.url):
         engine = open_existing(config.url, pool_size=config.threads)
         try:
             migrate.require(engine)
             app = create_app(config, engine, ask=ask, waiting=waiting)
-            ready()
             limits = Limits(
                 threads=config.threads,
                 queue=config.max_queue,
@@ -106,9 +107,27 @@ def serve(
                 fair=not config.trusted_proxy,
                 access_log=config.access_log,
             )
-            answer(app, sock, stop=stop, limits=limits, waits=live.waits, ending=app.extensions[live.EXTENSION].close)
+            ending = app.extensions[live.EXTENSION].close
+            with data_provider(config) as address:
+                ready(address)
+                refused = app.extensions[TALLY].refused
+                answer(app, sock, stop=stop, limits=limits, waits=live.waits, ending=ending, refused=refused)
         finally:
             engine.dispose()
+
+
+@contextmanager
+def data_provider(config: Config) -> Iterator[str | None]:
+    """Serve TensorBoard's data provider within the block, where it is wanted; yields its address."""
+    if config.grpc is None:
+        yield None
+        return
+    from summarydb import provider
+
+    host, port = provider.split_address(config.grpc)
+    answers = provider.service(config.url, location=shown(config.url), seconds=config.query_seconds)
+    with provider.serving(lambda: answers, host, port, threads=config.threads) as address:
+        yield address
 
 
 @contextmanager
@@ -122,14 +141,20 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
+def require_file(url: str) -> None:
+    """Refuse where `url` names a file that is not there."""
+    from indexer.db.dialect import sqlite_file
+
+    file = sqlite_file(url)
+    if file is not None and not Path(file).exists():
+        raise Refuse("there is no such file: run `summarydb up LOGDIR` first, or give another --db")
+
+
 def open_existing(url: str, *, pool_size: int = 1) -> Engine:
     """Return an engine that only reads. Refuse where there is no database yet."""
-    from indexer.db.dialect import SQLITE, parse_url
     from indexer.db.engine import open_reader
 
-    parsed = parse_url(url)
-    if parsed.get_backend_name() == SQLITE and not Path(parsed.database or "").exists():
-        raise Refuse("there is no such file: run `summarydb up LOGDIR` first, or give another --db")
+    require_file(url)
     return open_reader(url, pool_size=pool_size)
 
 

@@ -51,6 +51,7 @@ def postgres_template(postgres: PostgresServer) -> str:
     """Name of a migrated, empty database to copy."""
     url = postgres.create()
     migrate_empty(url)
+    postgres.let_read(url)
     return database_of(url)
 
 

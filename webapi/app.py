@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
 from flask import Flask, render_template, request
+from markupsafe import Markup, escape
 from sqlalchemy import Connection, Engine
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
@@ -15,20 +17,43 @@ from werkzeug.wrappers import Response
 from indexer import log
 from indexer.config import Config
 from indexer.db.engine import read_only, server_time
+from indexer.db.health import alive as is_alive
+from indexer.db.health import indexers
 from indexer.errors import Deadline, Report, Retry, SummaryDBError, Wait
 from indexer.payload import Kind
 from indexer.shortage import shortage
 from indexer.version import __version__
-from webapi import address, explain, graphs, headers, kinds, live, queries, respond, runs, v1
-from webapi.access import Access, knows
+from webapi import (
+    address,
+    compare,
+    explain,
+    formats,
+    graphs,
+    headers,
+    kinds,
+    live,
+    metrics,
+    queries,
+    respond,
+    runs,
+    sql,
+    tables,
+    v1,
+)
+from webapi.access import Access, is_loopback, knows
 from webapi.accesslog import AccessLog
 from webapi.errors import Malformed, Unknown
 from webapi.looks import Looks
+from webapi.mindinsight import answers as mindinsight
+from webapi.mindinsight import routes as mindinsight_routes
 from webapi.parameters import Parameter, Values, parse
 from webapi.proxy import BehindProxy
+from webapi.tally import ROUTE, Tally
 from webapi.v1 import Ask, Route, Site
 
 RETRY_SECONDS = 1
+TALLY = "summarydb.tally"
+"""What was asked for, among Flask's extensions."""
 METHODS = ["GET"]  # Flask adds HEAD and OPTIONS
 
 
@@ -41,12 +66,17 @@ def create_app(
     """
     app = Flask("webapi")
     app.url_map.merge_slashes = False  # a train_id in the path may hold `./` and end in `/`
-    app.jinja_env.filters |= {"when": when, "size": size}
+    app.jinja_env.filters |= {"when": when, "size": size, "coded": coded}
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     site = Site(config, engine, __version__, None if ask is None else Looks(ask), waiting=waiting or (lambda: None))
     _guard(app, config)
     _mount_api(app, site)
+    mindinsight_routes.mount(app, site)
     _mount_pages(app, site)
+    tally = Tally()
+    app.extensions[TALLY] = tally
+    metrics.mount(app, site, tally, query_string)
+    app.wsgi_app = tally.over(app.wsgi_app)  # type: ignore[method-assign,assignment]
     # Outside Flask, so that all in it, and the log, see the client's side of a proxy.
     app.wsgi_app = BehindProxy(app.wsgi_app, prefix=config.url_prefix, trusted=config.trusted_proxy)  # type: ignore[method-assign]
     if config.access_log:
@@ -61,7 +91,12 @@ def _guard(app: Flask, config: Config) -> None:
 
     @app.before_request
     def check() -> Response | None:
-        return access.refuse(request)
+        if request.url_rule is not None:
+            request.environ[ROUTE] = request.url_rule.rule
+        refused = access.refuse(request)
+        if refused is not None and mindinsight_routes.owns(request.path):
+            return mindinsight.refused(refused)
+        return refused
 
     @app.context_processor
     def addresses() -> dict[str, str]:
@@ -69,11 +104,15 @@ def _guard(app: Flask, config: Config) -> None:
 
     @app.errorhandler(Exception)
     def problem(error: Exception) -> Response:
+        if mindinsight_routes.owns(request.path):
+            return mindinsight.failed(error, request.path)
         return _problem(error)
 
     @app.after_request
     def finish(response: Response) -> Response:
         access.share(request, response)
+        if mindinsight_routes.owns(request.path):
+            response.headers.update(mindinsight.HEADERS)
         for name, value in headers.SAFE.items():
             response.headers.setdefault(name, value)
         return respond.compress(response, request)
@@ -109,6 +148,8 @@ def _problem(error: Exception) -> Response:
                 if name.lower() in {"allow", "retry-after"}:
                     answer.headers[name] = value
             return answer
+        case formats.MissingLibrary():
+            return respond.problem(501, str(error))
     log.get().error("failed", path=quote(request.path, safe="/"), exc_info=error)
     return respond.problem(500, "a defect of this program: its log says more")
 
@@ -119,7 +160,9 @@ def _mount_api(app: Flask, site: Site) -> None:
         return parse(route.parameters, query_string())
 
     def answer(
-        view: Callable[[Connection], v1.Answer], jobs: Callable[[Connection], Iterable[queries.JobRef]] | None = None
+        view: Callable[[Connection], v1.Answer],
+        jobs: Callable[[Connection], Iterable[queries.JobRef]] | None = None,
+        form: str = "json",
     ) -> Response:
         """Answer with `view` unless the client has the answer: then one row is read, and one of each of `jobs`.
 
@@ -128,7 +171,7 @@ def _mount_api(app: Flask, site: Site) -> None:
         with read_only(site.engine, seconds=site.config.query_seconds) as conn:
             state = queries.state(conn)
             facts: tuple[object, ...] = state if jobs is None else (state.database_id, *map(tuple, jobs(conn)))
-            tag = respond.entity_tag(request, site.version, *facts)
+            tag = respond.entity_tag(request, site.version, form, *facts)
             if request.if_none_match.contains_weak(tag):
                 if isinstance(site.ask, Looks):
                     site.ask.again()
@@ -155,11 +198,39 @@ def _mount_api(app: Flask, site: Site) -> None:
         app.add_url_rule(v1.BASE + route.path, route.name, call, methods=METHODS)
 
     mount(v1.JOBS, v1.jobs)
-    mount(v1.SERIES, v1.series)
-    mount(v1.POINTS, v1.points)
 
-    for route, of_runs in runs.VIEWS.items():
-        mount(route, of_runs)
+    def mount_table(route: Route, view: Callable[[Site, Connection, Values], v1.Answer]) -> None:
+        def call(form: str = "") -> Response:
+            values = values_of(route)
+            chosen = form or formats.accepted(request.accept_mimetypes)
+            jobs = v1.of_named_jobs(route, values)
+            if tables.plain(route, chosen, values):
+                made = answer(lambda conn: view(site, conn, values), jobs, chosen)
+            else:
+                query = query_string()
+                made = answer(lambda conn: tables.answer(site, conn, route, values, chosen, query), jobs, chosen)
+            return by_accept(made)
+
+        mount_formats(route, call, METHODS)
+
+    def mount_formats(route: Route, call: Callable[..., Response], methods: list[str]) -> None:
+        names = ",".join(formats.CONTENT_TYPES)
+        app.add_url_rule(v1.BASE + route.path, route.name, call, methods=methods)
+        suffixed = f"{v1.BASE}{route.path}.<any({names}):form>"
+        app.add_url_rule(suffixed, f"{route.name}-form", call, methods=methods)
+
+    mount_table(v1.SERIES, v1.series)
+    mount_table(v1.POINTS, v1.points)
+    for route, of_runs in {**runs.VIEWS, **compare.VIEWS}.items():
+        mount_table(route, of_runs)
+
+    slots = sql.Slots(site.config.threads)
+
+    def run_sql(form: str = "") -> Response:
+        chosen = form or formats.accepted(request.accept_mimetypes)
+        return by_accept(sql.answer(site, slots, request, query_string(), chosen, local=is_loopback(site.config.host)))
+
+    mount_formats(sql.ROUTE, run_sql, [*METHODS, "POST"])
     for route, kind in kinds.ROUTES.items():
 
         def of_kind(site: Site, conn: Connection, values: Values, kind: Kind = kind) -> Response:
@@ -215,10 +286,16 @@ def _mount_api(app: Flask, site: Site) -> None:
 
     @app.get(f"{v1.BASE}/docs")
     def docs() -> Response:
-        from webapi import openapi
+        from webapi import answers, openapi
 
         parse((), query_string())
-        return unchanging(html("docs.html", document=openapi.document(site.version)))
+        return unchanging(html("docs.html", document=openapi.document(site.version), headers=answers.HEADERS))
+
+
+def by_accept(response: Response) -> Response:
+    """Say that the Accept header chose the format."""
+    response.vary.add("Accept")
+    return response
 
 
 def unchanging(response: Response) -> Response:
@@ -243,8 +320,9 @@ def _mount_pages(app: Flask, site: Site) -> None:
         values = parse(known, query_string())
         with read_only(site.engine, seconds=site.config.query_seconds) as conn:
             state = queries.state(conn)
-            indexer = v1.told(site, queries.indexer_heard_last(conn))
-            alive = indexer is not None and v1.alive(indexer, server_time(conn) or site.now())
+            heard = v1.told(site, indexers(conn))
+            indexer = heard[0] if heard else None
+            alive = indexer is not None and is_alive(indexer, server_time(conn) or site.now())
             said = (indexer.state, indexer.message) if indexer is not None else None
             tag = respond.entity_tag(request, site.version, *state, alive, said)
             if request.if_none_match.contains_weak(tag):
@@ -275,6 +353,11 @@ def html(template: str, **facts: object) -> Response:
     """Return a rendered page; what is no Unicode becomes a question mark."""
     page = render_template(template, **facts)
     return Response(page.encode("utf-8", "replace"), content_type="text/html; charset=utf-8")
+
+
+def coded(words: str) -> Markup:
+    """Return words of ours with what is between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(words))))  # noqa: S704  # escaped before
 
 
 def when(seconds: float | None) -> str:

@@ -193,7 +193,7 @@ def _row(row: Any, shown: tuple[str, ...]) -> BlobRow:
         colorspace,
         dtype,
         None if shape is None else tuple(json.loads(shape)),
-        {} if facts is None else json.loads(facts),
+        facts_of(facts),
         error,
         row=dict(zip(shown, row[16:], strict=True)),
     )
@@ -211,6 +211,23 @@ def one(conn: Connection, key: Key) -> tuple[str, BlobRow] | None:
     return None if row is None else (row.kind, _row(row[:16], ()))
 
 
+def by_key(conn: Connection, kind: Kind, keys: Sequence[Key]) -> list[BlobRow]:
+    """Return payloads of a kind, by key. A statement for KEYS_AT_ONCE of them."""
+    columns, joins, shown = _of_kind(kind)
+    found = []
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        part = keys[start : start + KEYS_AT_ONCE]
+        wanted = ", ".join(f"(:t{i}, :s{i}, :q{i}, :o{i})" for i in range(len(part)))
+        values = {f"{name}{i}": value for i, key in enumerate(part) for name, value in zip("tsqo", key, strict=True)}
+        query = text(
+            f"SELECT {columns} {joins} JOIN (VALUES {wanted}) v ON b.tag_id = v.column1"  # values are bound
+            " AND b.step = v.column2 AND b.seq = v.column3 AND b.ordinal = v.column4"
+            " ORDER BY b.tag_id, b.step, b.seq, b.ordinal"
+        )
+        found += [_row(row, shown) for row in conn.execute(query, values)]
+    return found
+
+
 def data(conn: Connection, rows: Sequence[BlobRow]) -> dict[Key, bytes]:
     """Return the decoded bytes of payloads in the database, by key. A statement for KEYS_AT_ONCE of them."""
     found = {}
@@ -226,6 +243,12 @@ def data(conn: Connection, rows: Sequence[BlobRow]) -> dict[Key, bytes]:
         for *key, stored in conn.execute(query, values):
             row = part[tuple(key)]
             found[row.key] = _unpacked(bytes(stored), row.encoding, row.stored.length)
+    return found
+
+
+def facts_of(stored: str | None) -> dict[str, Any]:
+    """Return the facts of a payload as they are stored."""
+    found: dict[str, Any] = {} if stored is None else json.loads(stored)
     return found
 
 

@@ -70,17 +70,19 @@ def curve(
     from_step: int | None = None,
     to_step: int | None = None,
     restarts: bool = False,
+    only: str | None = None,
 ) -> Curve:
     """Return at most `max_points` stored points with from_step ≤ step ≤ to_step, by step, then seq.
 
     All of them where they fit. Else the first, the last, the smallest and the largest finite value are among them, and
     more extremes in between; where `max_points` is below 4, the last, then the first, then the largest. `restarts`:
-    superseded points, too. ValueError where max_points is below 1: a whole series is read with `points`.
+    superseded points, too; `only`: SQL of another rule for which points `p` count. ValueError where max_points is
+    below 1: a whole series is read with `points`.
     """
     if max_points < 1:
         raise ValueError(f"max_points is at least 1, not {max_points}")
-    span = _Span(conn, tag.id, from_step, to_step, restarts)
-    whole = span.whole_buckets(tag.rolled_count // BUCKET)
+    span = _Span(conn, tag.id, from_step, to_step, restarts, only)
+    whole = span.whole_buckets(tag.rolled_count // BUCKET) if only is None else None
     if whole is not None:
         start, stop, first, last = whole
         before, left = span.raw(below=first[:2]) if from_step is not None else (0, iter(()))
@@ -124,14 +126,26 @@ class _Part(NamedTuple):
 class _Span:
     """Points of a tag in a range of steps, current ones or all of them."""
 
-    def __init__(self, conn: Connection, tag_id: int, low: int | None, high: int | None, everything: bool) -> None:
+    def __init__(
+        self,
+        conn: Connection,
+        tag_id: int,
+        low: int | None,
+        high: int | None,
+        everything: bool,
+        only: str | None = None,
+    ) -> None:
         self.conn = conn
         self.tag_id = tag_id
         self.low, self.high = low, high
         self.condition = ""
+        self.mixed_from: int | None = None
+        if only is not None:
+            self.condition = f" AND {only}"
+            return
         back = self._rows(f"SELECT min(step) FROM restarts WHERE tag_id = :tag AND {_SUPERSEDES}")[0][0]  # noqa: S608
         # Below the lowest restart all points are current, and what the buckets say holds for all of them.
-        self.mixed_from: int | None = back if everything else None
+        self.mixed_from = back if everything else None
         if back is not None and not everything:
             self.condition = (
                 " AND NOT EXISTS (SELECT 1 FROM restarts r WHERE r.tag_id = p.tag_id AND r.seq > p.seq"  # noqa: S608

@@ -44,6 +44,8 @@ class Parameter:
     choices: tuple[str, ...] = ()
     repeatable: bool = False
     max_length: int = MAX_TEXT
+    min_length: int = 0
+    example: str | None = None  # it must be given, for instance so
 
     def read(self, text: str) -> int | str:
         """Return the value that `text` stands for; Malformed names this parameter."""
@@ -58,6 +60,8 @@ class Parameter:
             case Kind.TEXT:
                 if len(text) > self.max_length:
                     raise Malformed(self.name, f"has at most {self.max_length} characters")
+                if len(text) < self.min_length:
+                    raise Malformed(self.name, "is not empty")
         return text
 
 
@@ -67,6 +71,11 @@ class Values:
 
     given: dict[str, list[int | str]]
     defaults: dict[str, int | str | None]
+
+    def replaced(self, **values: int | str | None) -> Values:
+        """Return the same with other values of single parameters; None: not given."""
+        given = {name: found for name, found in self.given.items() if name not in values}
+        return Values(given | {name: [value] for name, value in values.items() if value is not None}, self.defaults)
 
     def integer(self, name: str) -> int | None:
         """Return the value of an integer parameter, its default where it was not given."""
@@ -125,4 +134,7 @@ def parse(parameters: Iterable[Parameter], query: str) -> Values:
             often = f"is given more than {MAX_REPEATS} times" if parameter.repeatable else "is given more than once"
             raise Malformed(name, often)
         values.append(parameter.read(text))
+    for parameter in known.values():
+        if parameter.example is not None and parameter.name not in given:
+            raise Malformed(parameter.name, f"is missing: give one, as in {parameter.name}={parameter.example}")
     return Values(given, {p.name: p.default for p in known.values()})

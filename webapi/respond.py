@@ -162,7 +162,7 @@ def tagged(response: Response, tag: str) -> Response:
 
 
 # Bodies ---------------------------------------------------------------------------------------------------------------
-def stream(chunks: Iterator[bytes]) -> Response:
+def stream(chunks: Iterator[bytes], content_type: str = JSON) -> Response:
     """Return an answer of `chunks`: whole where it is short, else sent as it is made.
 
     Errors before the first HELD_BYTES raise here, where they can still become a status; a later one cuts the
@@ -174,8 +174,8 @@ def stream(chunks: Iterator[bytes]) -> Response:
         held.append(chunk)
         size += len(chunk)
         if size >= HELD_BYTES:
-            return Response(chain(held, chunks), content_type=JSON)
-    return Response(b"".join(held), content_type=JSON)
+            return Response(chain(held, chunks), content_type=content_type)
+    return Response(b"".join(held), content_type=content_type)
 
 
 def encoding(request: Request) -> str:

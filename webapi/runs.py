@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, text
@@ -23,7 +23,7 @@ from webapi import queries, respond
 from webapi.errors import Malformed
 from webapi.parameters import MAX_NAME, Kind, Parameter, Values
 from webapi.queries import SORTED_CHARACTERS
-from webapi.v1 import AFTER, JOB, LIMIT, Route, Site
+from webapi.v1 import AFTER, JOB, LIMIT, Route, Site, shape
 
 PAGE_BYTES = 8 * 2**20
 """JSON of rows that a page shows, at most, but for one job's. Unit: bytes."""
@@ -35,7 +35,7 @@ ROW_BYTES = 100
 
 _OPERATORS = {"lt": "<", "gt": ">", "le": "<=", "ge": ">="}
 _CONDITION = re.compile(r"(.+?):(eq|ne|lt|gt|le|ge|in):(.*)", re.DOTALL)
-_OF_JOBS = {"update_time": "j.update_time", "create_time": "j.create_time", "start_time": "j.start_time"}
+OF_JOBS = {"update_time": "j.update_time", "create_time": "j.create_time", "start_time": "j.start_time"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class Listing:
     texts: Mapping[str, str]  # key → column that holds text
     prefix: str  # a key that begins so is a row's, whatever else bears its name
     tags: bool  # `metric/TAG` is the last value of a tag
+    id: str = "j.id"  # what is listed, where that is not the job
+    bound: Mapping[str, Any] = field(default_factory=dict)  # values that the above name
 
 
 LINEAGE = Listing(
@@ -59,7 +61,7 @@ LINEAGE = Listing(
     "x.ordinal",
     "jobs j",
     "EXISTS (SELECT 1 FROM lineage l WHERE l.job_id = j.id)",
-    _OF_JOBS,
+    OF_JOBS,
     {"train_id": "j.train_id"},
     "",
     tags=False,
@@ -70,11 +72,15 @@ HPARAMS = Listing(
     "x.source DESC, x.ordinal",  # the session before the lineage
     "hparam_runs r JOIN jobs j ON j.id = r.job_id",
     "r.hparams IS NOT NULL",
-    {**_OF_JOBS, "start_time": "r.start_time", "end_time": "r.end_time"},
+    {**OF_JOBS, "start_time": "r.start_time", "end_time": "r.end_time"},
     {"train_id": "j.train_id", "status": "r.status", "group_name": "r.group_name"},
     "hparam/",
     tags=True,
 )
+
+
+Page = Callable[[Site, Connection, Values], tuple[list[dict[str, Any]], str | None]]
+"""Items of a list, and the cursor of the next page."""
 
 
 class Condition(NamedTuple):
@@ -86,7 +92,8 @@ class Condition(NamedTuple):
 
 
 # Parameters -----------------------------------------------------------------------------------------------------------
-def _where(keys: str) -> Parameter:
+def where(keys: str) -> Parameter:
+    """Return the parameter that chooses jobs by keys."""
     return Parameter(
         "where",
         Kind.TEXT,
@@ -98,7 +105,8 @@ def _where(keys: str) -> Parameter:
     )
 
 
-def _sort(keys: str) -> Parameter:
+def sort_by(keys: str) -> Parameter:
+    """Return the parameter that orders jobs by a key."""
     return Parameter(
         "sort",
         Kind.TEXT,
@@ -109,7 +117,7 @@ def _sort(keys: str) -> Parameter:
     )
 
 
-_LINEAGE_KEYS = (
+LINEAGE_KEYS = (
     f"{', '.join(lineage.NAMES.values())}, `metric/NAME`, `user_defined/NAME`; update_time, create_time, start_time and"
     " train_id of the job."
 )
@@ -123,7 +131,7 @@ LINEAGE_ROUTE = Route(
     "Lineage of jobs",
     "Where trained models come from, an item a job: what its lineage files say, merged as MindInsight merges them. A"
     " page may hold fewer items than `limit`: go on while there is `next`. The records: `/lineage-records`.",
-    (JOB, _where(_LINEAGE_KEYS), _sort(_LINEAGE_KEYS), LIMIT, AFTER),
+    (JOB, where(LINEAGE_KEYS), sort_by(LINEAGE_KEYS), shape("records"), LIMIT, AFTER),
     "LineagePage",
     (404,),
     of_jobs=True,
@@ -136,7 +144,7 @@ HPARAMS_ROUTE = Route(
     " metrics that its experiment names, a hundred at most. An experiment is that of the run or of the nearest"
     " directory above it. A page may hold fewer items than `limit`: go on while there is `next`. The records:"
     " `/hparam-records`.",
-    (JOB, _where(_HPARAM_KEYS), _sort(_HPARAM_KEYS), LIMIT, AFTER),
+    (JOB, where(_HPARAM_KEYS), sort_by(_HPARAM_KEYS), shape("records"), LIMIT, AFTER),
     "HParamsPage",
     (404,),
 )
@@ -194,7 +202,7 @@ class _Query:
     def __init__(self, conn: Connection, listing: Listing) -> None:
         self.listing = listing
         self.postgresql = conn.dialect.name == POSTGRESQL
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, Any] = dict(listing.bound)
         self.expanding: list[str] = []
         self.joins: dict[str, str] = {}  # tag → what its values are joined as
         self.metrics = ""  # these joins
@@ -296,7 +304,7 @@ def jobs(
     collate = ' COLLATE "C"' if query.postgresql else ""
     source = f"FROM {listing.jobs}{query.metrics} WHERE {' AND '.join([listing.only, *tests])}"  # values are bound
     statement = (
-        f"WITH found AS (SELECT j.id AS id, {as_number} AS number, {as_text} AS value {source}), "  # noqa: S608
+        f"WITH found AS (SELECT {listing.id} AS id, {as_number} AS number, {as_text} AS value {source}), "  # noqa: S608
         f"placed AS (SELECT id, CASE WHEN number IS NOT NULL THEN {first} WHEN value IS NOT NULL THEN {second} ELSE 2"
         " END AS place, coalesce(number, 0) AS number, CASE WHEN number IS NULL"
         f" THEN coalesce(substr(value, 1, {SORTED_CHARACTERS}), '') ELSE '' END{collate} AS value FROM found) "
@@ -314,10 +322,8 @@ def jobs(
     return [(row[0], float(row[1]), row[2], row[3]) for row in conn.execute(made, query.values)]
 
 
-def _page(
-    site: Site, conn: Connection, listing: Listing, values: Values
-) -> tuple[list[int], dict[int, queries.JobRef], str | None]:
-    """Return the jobs of a page in their order, who they are, and the cursor of the next."""
+def places(site: Site, conn: Connection, listing: Listing, values: Values) -> tuple[list[Position], str]:
+    """Return where the jobs of a page are, and of the next where there is one, and what its cursor is named by."""
     sort = values.word("sort")
     if not sort.removeprefix("-"):
         raise Malformed("sort", "is a key, with or without `-` before it")
@@ -334,7 +340,15 @@ def _page(
     site.tell(among or ())
     limit = values.count("limit")
     where = conditions(values.texts("where"))
-    found_jobs = jobs(conn, listing, among=among, where=where, sort=sort, limit=limit + 1, after=after)
+    return jobs(conn, listing, among=among, where=where, sort=sort, limit=limit + 1, after=after), view
+
+
+def _page(
+    site: Site, conn: Connection, listing: Listing, values: Values
+) -> tuple[list[int], dict[int, queries.JobRef], str | None]:
+    """Return the jobs of a page in their order, who they are, and the cursor of the next."""
+    found_jobs, view = places(site, conn, listing, values)
+    limit = values.count("limit")
     fits = _fitting(conn, listing, [job[-1] for job in found_jobs[:limit]])
     shown = found_jobs[:fits]
     following = respond.cursor(view, *shown[-1]) if len(found_jobs) > fits else None
@@ -367,8 +381,8 @@ def _refs(conn: Connection, ids: Sequence[int]) -> dict[int, queries.JobRef]:
 
 
 # Lineage --------------------------------------------------------------------------------------------------------------
-def lineages(site: Site, conn: Connection, values: Values) -> Response:
-    """Render `/lineage`."""
+def lineages(site: Site, conn: Connection, values: Values) -> tuple[list[dict[str, Any]], str | None]:
+    """Return a page of `/lineage`, and the cursor of the next."""
     ids, refs, following = _page(site, conn, LINEAGE, values)
     query = text(
         "SELECT l.job_id, l.section, l.key, l.name, l.json, l.wall_time FROM lineage l WHERE l.job_id IN :ids"
@@ -393,18 +407,18 @@ def lineages(site: Site, conn: Connection, values: Values) -> Response:
             item[section][names.show(key)] = item["values"][names.show(name)] = json.loads(value)
         elif section == lineage.DATASET:
             item["dataset_graph"] = lineage.dataset_graph(json.loads(value))
-    return _answer([items[job] for job in ids], following)
+    return [items[job] for job in ids], following
 
 
 SECTIONS = (*dict.fromkeys(section for section, _ in lineage.NAMES), "metric", "user_defined")
 
 
 # Hyperparameters ------------------------------------------------------------------------------------------------------
-def hparams(site: Site, conn: Connection, values: Values) -> Response:
-    """Render `/hparams`."""
+def hparams(site: Site, conn: Connection, values: Values) -> tuple[list[dict[str, Any]], str | None]:
+    """Return a page of `/hparams`, and the cursor of the next."""
     ids, refs, following = _page(site, conn, HPARAMS, values)
     if not ids:
-        return _answer([], following)
+        return [], following
     query = text(
         "SELECT r.job_id, j.root_id, r.hparams, r.group_name, r.status, r.start_time, r.end_time, r.model_uri,"
         " r.monitor_url FROM hparam_runs r JOIN jobs j ON j.id = r.job_id WHERE r.job_id IN :ids"
@@ -433,7 +447,7 @@ def hparams(site: Site, conn: Connection, values: Values) -> Response:
                 "experiment": None if experiment is None else experiment.job,
             }
         )
-    return _answer(items, following)
+    return items, following
 
 
 class Experiment(NamedTuple):
@@ -533,8 +547,14 @@ def _below(train_id: str, group: str) -> str:
     return f"{train_id.rstrip('/')}/{names.store(group)}"
 
 
-def _answer(items: list[dict[str, Any]], following: str | None) -> Response:
-    return Response(respond.encode({"items": items, "next": following}), content_type=respond.JSON)
+def view(page: Page) -> Callable[[Site, Connection, Values], Response]:
+    """Return what renders pages as JSON."""
+
+    def render(site: Site, conn: Connection, values: Values) -> Response:
+        items, following = page(site, conn, values)
+        return Response(respond.encode({"items": items, "next": following}), content_type=respond.JSON)
+
+    return render
 
 
-VIEWS = {LINEAGE_ROUTE: lineages, HPARAMS_ROUTE: hparams}
+VIEWS = {LINEAGE_ROUTE: view(lineages), HPARAMS_ROUTE: view(hparams)}

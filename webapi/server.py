@@ -22,8 +22,8 @@ GRACE_SECONDS = 1.0
 POLL_SECONDS = 0.1
 IDLE_SECONDS = 60
 MAX_HEADER_BYTES = 256 * 1024
-MAX_BODY_BYTES = 64 * 1024
-"""Nothing here takes a body."""
+MAX_BODY_BYTES = 2 * 2**20
+"""MindInsight's routes take bodies: a search among thousands of jobs names them all; of `/sql` a query is one."""
 CONNECTIONS = 1_000
 _OTHER_FILES = 100
 """Descriptors kept for the database and what the program itself has open."""
@@ -39,10 +39,12 @@ def serve(
     limits: Limits | None = None,
     waits: Callable[[str, str], bool] = lambda _path, _query: False,
     ending: Callable[[], None] = lambda: None,
+    refused: Callable[[int], None] = lambda _status: None,
 ) -> None:
     """Answer on `sock` (bound and listening) until `stop` is set; then end within 2 s, whoever is connected.
 
     waits: tells of path and query string whether an answer waits for news.  ending: called when it is time to go.
+    refused: told the status of each request that there is no room for.
     """
     limits = limits or Limits()
     sockets: dict[int, wasyncore.dispatcher] = {}
@@ -50,7 +52,7 @@ def serve(
         app,
         map=sockets,
         sockets=[sock],
-        _dispatcher=Lanes(limits, waits),
+        _dispatcher=Lanes(limits, waits, refused),
         ident=None,
         channel_timeout=IDLE_SECONDS,
         connection_limit=connections(),

@@ -8,13 +8,13 @@ import tempfile
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
 from types import NoneType
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 from sqlalchemy import Connection, Engine
 from werkzeug.wrappers import Response
@@ -22,8 +22,8 @@ from werkzeug.wrappers import Response
 from indexer import content
 from indexer import text as names
 from indexer.config import Config
-from indexer.db.connection import WAL_BYTES
 from indexer.db.engine import read_only, server_time
+from indexer.db.health import IndexerRow, alive, problems
 from indexer.payload import finite
 from indexer.types import CacheStatus, DataClass
 from indexer.version import REVISION
@@ -38,10 +38,6 @@ MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 100
 DEFAULT_POINTS = 1_000
 MAX_POINTS = 1_000_000
-ALIVE_SECONDS = 30.0
-"""An indexer that was not heard of for longer counts as gone."""
-STARVED_BYTES = 2 * WAL_BYTES
-"""A WAL of this length: a reader has kept a transaction open for long, so that nothing behind it can be copied back."""
 STREAM_POINTS = 20_000
 """Points of a streamed series read at once: one transaction, so that no slow client holds a snapshot open."""
 SERIES_AT_ONCE = 400
@@ -149,13 +145,27 @@ def restarts(default: str) -> Parameter:
     )
 
 
+def shape(default: str) -> Parameter:
+    """Return the parameter that says how JSON is laid out."""
+    return Parameter(
+        "shape",
+        Kind.CHOICE,
+        "Of JSON. `records`: `items` are objects, one a row; `columns`: an object with a list a column; `rows`:"
+        " `columns` are names and `rows` are lists.",
+        default=default,
+        choices=("records", "columns", "rows"),
+    )
+
+
 # Routes ---------------------------------------------------------------------------------------------------------------
 HEALTH = Route(
     "/health",
     "health",
     "Is it well",
-    "Whether the database can be read, what its indexer does, and how many jobs are loaded. `status` is `ok` while the"
-    " database can be read, also where no indexer runs.",
+    "Whether the database can be read, what its indexers do, how many jobs are loaded, and what room there is."
+    " `status` is `ok` also where no indexer runs; it is `degraded`, and `problems` says why, where an indexer ended"
+    " without a word or hangs, waits for something, or the disk is nearly full. The HTTP status is 200 in either case,"
+    " 503 where the database cannot be read.",
     (),
     "Health",
     (),
@@ -210,6 +220,7 @@ SERIES = Route(
             choices=("step", "wall_time", "relative"),
         ),
         restarts("current"),
+        shape("columns"),
         LIMIT,
         AFTER,
     ),
@@ -238,6 +249,7 @@ POINTS = Route(
             default="none",
             choices=("none", "base64"),
         ),
+        shape("records"),
         LIMIT,
         AFTER,
     ),
@@ -269,33 +281,26 @@ class Conditional(Protocol):
 def health(site: Site, conn: Connection) -> Response:
     """Render `/health`."""
     found = queries.health(conn)
-    heard = told(site, found.indexer)
-    indexer = None
-    if heard is not None:
-        now = server_time(conn) or site.now()
-        indexer = {
-            "alive": alive(heard, now),
-            "heartbeat": heard.heartbeat,
-            "lag": max(0.0, now - heard.heartbeat),
-            "state": heard.state,
-            "message": heard.message,
-            "holder": f"{heard.host}:{heard.pid}",
-            "version": heard.version,
-            "started_at": heard.started_at,
-        }
+    now = server_time(conn) or site.now()
+    known = told(site, found.indexers)
+    wrong = list(problems(known, found.space, now))
     body = {
-        "status": "ok",
+        "status": "degraded" if wrong else "ok",
+        "problems": wrong,
         "version": site.version,
         "database": {
             "dialect": conn.dialect.name,
             "revision": REVISION,
             "id": found.state.database_id,
             "change_counter": found.state.change_counter,
-            "size_bytes": found.size_bytes,
-            "wal_bytes": found.wal_bytes,
-            "checkpoint_starved": (found.wal_bytes or 0) > STARVED_BYTES,
+            "size_bytes": found.space.size,
+            "wal_bytes": found.space.wal,
+            "checkpoint_starved": found.space.starved,
+            "free_bytes": found.space.free,
+            "disk_bytes": found.space.disk,
         },
-        "indexer": indexer,
+        "indexer": _indexer(known[0], now) if known else None,
+        "indexers": [_indexer(one, now) for one in known],
         "scanned_at": found.scanned_at,
         "bytes_behind": found.bytes_behind,
         "jobs": found.jobs,
@@ -305,10 +310,17 @@ def health(site: Site, conn: Connection) -> Response:
     return answer
 
 
-def told(site: Site, indexer: queries.IndexerRow | None) -> queries.IndexerRow | None:
-    """Return an indexer with what the one beside us waits for, where it does: its row may be older."""
-    waiting = site.waiting()
-    return indexer if waiting is None or indexer is None else indexer._replace(state="waiting", message=waiting)
+def _indexer(heard: IndexerRow, now: float) -> dict[str, Any]:
+    return {
+        "alive": alive(heard, now),
+        "heartbeat": heard.heartbeat,
+        "lag": max(0.0, now - heard.heartbeat),
+        "state": heard.state,
+        "message": heard.message,
+        "holder": f"{heard.host}:{heard.pid}",
+        "version": heard.version,
+        "started_at": heard.started_at,
+    }
 
 
 def well(conn: Connection) -> Response:
@@ -319,12 +331,10 @@ def well(conn: Connection) -> Response:
     return answer
 
 
-def alive(indexer: queries.IndexerRow, now: float) -> bool:
-    """Tell whether the indexer was heard of lately and did not say good-bye.
-
-    A heartbeat from further ahead is of one that died before its clock went back: it would have said so since.
-    """
-    return indexer.state != "stopped" and abs(now - indexer.heartbeat) <= ALIVE_SECONDS
+def told(site: Site, known: list[IndexerRow]) -> list[IndexerRow]:
+    """Return indexers with what the one beside us waits for, where it does: its row may be older."""
+    waiting = site.waiting()
+    return known if waiting is None or not known else [known[0]._replace(state="waiting", message=waiting), *known[1:]]
 
 
 def jobs_wanted(values: Values) -> queries.JobsWanted:
@@ -471,8 +481,28 @@ def _metadata(
     }
 
 
-def points(site: Site, conn: Connection, values: Values) -> Response:
-    """Render `/points`."""
+class PointsPage(NamedTuple):
+    """A page of points with what is beside them."""
+
+    found: Sequence[queries.PointRow]
+    series_of: Mapping[int, tuple[queries.SeriesRow, str, str]]  # tag id → its row, name and plugin as they are shown
+    payloads: attached.Page
+    data: Mapping[tuple[int, int, int, int], bytes] | None
+    following: str | None
+
+    def payloads_of(self, point: queries.PointRow) -> list[dict[str, object]] | None:
+        """Return the payloads of a point as they are shown, None where it has none."""
+        of_point = self.payloads.of.get(point[:3])
+        return None if of_point is None else [_payload(one, self.data) for one in of_point]
+
+    def value_of(self, point: queries.PointRow) -> float | None:
+        """Return the number of a point: NaN is stored as NULL."""
+        stored = point[4]
+        return math.nan if stored is None and self.series_of[point[0]][0].data_class == DataClass.SCALAR else stored
+
+
+def points_page(site: Site, conn: Connection, values: Values) -> PointsPage:
+    """Return a page of `/points`."""
     after = None
     if (text := values.text("after")) is not None:
         tag_id, step, seq = respond.position(text, "points", respond.Small, int, respond.Small)
@@ -482,7 +512,7 @@ def points(site: Site, conn: Connection, values: Values) -> Response:
     among = queries.jobs_of(conn, wanted)
     site.tell(among or ())
     rows, more = queries.series(conn, wanted, among)
-    found, following = queries.points(conn, rows, _range(values), limit=limit, after=after)
+    found, following = queries.points(conn, rows, range_of(values), limit=limit, after=after)
     if following is None and more:
         following = queries.after_series(rows[-1].id)
     with_payloads = attached.page(conn, found, limit=PAYLOADS)
@@ -493,9 +523,22 @@ def points(site: Site, conn: Connection, values: Values) -> Response:
         found = found[: with_payloads.points]
         following = found[-1][:3]
     series_of = {row.id: (row, names.show(row.name), names.show(row.plugin)) for row in rows}
+    next_ = None if following is None else respond.cursor("points", *following)
+    return PointsPage(found, series_of, with_payloads, data, next_)
+
+
+def points(site: Site, conn: Connection, values: Values) -> Response:
+    """Render `/points`."""
+    page = points_page(site, conn, values)
+    return _page(point_items(page), page.following, strict=not respond.infinite(page.found, (3, 4)))
+
+
+def point_items(page: PointsPage) -> list[dict[str, Any]]:
+    """Return points as JSON shows them."""
     items: list[dict[str, Any]] = []
-    for tag_id, step, seq, wall_time, stored in found:
-        row, tag, plugin = series_of[tag_id]
+    for point in page.found:
+        tag_id, step, seq, wall_time, stored = point
+        row, tag, plugin = page.series_of[tag_id]
         value: float | str | None = stored
         if value is None and row.data_class == DataClass.SCALAR:
             value = "NaN"
@@ -511,13 +554,12 @@ def points(site: Site, conn: Connection, values: Values) -> Response:
                 "value": value,
             }
         )
-        if (payloads := with_payloads.of.get((tag_id, step, seq))) is not None:
-            items[-1]["payloads"] = [_payload(one, data) for one in payloads]
-    strict = not respond.infinite(found, (3, 4))
-    return _page(items, None if following is None else respond.cursor("points", *following), strict=strict)
+        if (payloads := page.payloads_of(point)) is not None:
+            items[-1]["payloads"] = payloads
+    return items
 
 
-def _payload(one: attached.Attached, data: dict[tuple[int, int, int, int], bytes] | None) -> dict[str, object]:
+def _payload(one: attached.Attached, data: Mapping[tuple[int, int, int, int], bytes] | None) -> dict[str, object]:
     """Return a payload as an item of `/points` shows it, with its bytes where `data` has them."""
     row = one.row
     shown: dict[str, object] = {
@@ -540,8 +582,8 @@ def address(key: tuple[int, int, int, int]) -> str:
     return f"{root()}{BASE}/blobs/" + "/".join(map(str, key))
 
 
-def series(site: Site, conn: Connection, values: Values) -> Iterator[bytes]:
-    """Render `/series`. The first chunk is made within the caller's transaction, the others each in their own."""
+def series_page(site: Site, conn: Connection, values: Values) -> tuple[list[queries.SeriesRow], str | None]:
+    """Return the series of a page and the cursor of the next."""
     after = values.text("after")
     wanted = _series_wanted(
         values, after=None if after is None else respond.position(after, "series", respond.Small)[0]
@@ -549,8 +591,13 @@ def series(site: Site, conn: Connection, values: Values) -> Iterator[bytes]:
     among = queries.jobs_of(conn, wanted)
     site.tell(among or ())
     rows, more = queries.series(conn, wanted, among)
-    following = respond.cursor("series", rows[-1].id) if more else None
-    reads = _Reads(site, conn)
+    return rows, respond.cursor("series", rows[-1].id) if more else None
+
+
+def series(site: Site, conn: Connection, values: Values) -> Iterator[bytes]:
+    """Render `/series`. The first chunk is made within the caller's transaction, the others each in their own."""
+    rows, following = series_page(site, conn, values)
+    reads = Reads(site, conn)
     chunks = _series(reads, rows, values, following)
     first = next(chunks)
     reads.first = None
@@ -563,7 +610,8 @@ def _series_wanted(values: Values, after: int | None) -> queries.SeriesWanted:
     )
 
 
-def _range(values: Values) -> queries.Range:
+def range_of(values: Values) -> queries.Range:
+    """Return which points of a series are wanted."""
     return queries.Range(values.integer("from_step"), values.integer("to_step"), values.word("restarts") == "all")
 
 
@@ -574,7 +622,7 @@ def _page(items: Sequence[object], following: str | None, *, strict: bool = Fals
 
 
 # Curves ---------------------------------------------------------------------------------------------------------------
-class _Reads:
+class Reads:
     """Connections for a streamed answer: first the one of the request, then a new transaction each time."""
 
     def __init__(self, site: Site, first: Connection) -> None:
@@ -592,21 +640,23 @@ class _Reads:
                 yield conn
 
 
-def _series(reads: _Reads, rows: Sequence[queries.SeriesRow], values: Values, following: str | None) -> Iterator[bytes]:
+def _series(reads: Reads, rows: Sequence[queries.SeriesRow], values: Values, following: str | None) -> Iterator[bytes]:
     """Yield the answer's text: short series together, long ones that are wanted whole in pieces."""
     separator = b'{"series":['
-    max_points, chosen, x = values.count("max_points"), _range(values), values.text("x")
+    max_points, chosen, x = values.count("max_points"), range_of(values), values.text("x")
     waiting = deque(rows)
     while waiting:
-        if _long(waiting[0], max_points):
+        if is_long(waiting[0], max_points):
             yield separator
             yield from _whole(reads, waiting.popleft(), chosen, x)
         else:
             texts: list[bytes] = []
             size = 0
             with reads.open() as conn:
-                while waiting and size < STREAM_BYTES and not _long(waiting[0], max_points):
-                    made = _curves(conn, _short(waiting, max_points), max_points, chosen, x)
+                while waiting and size < STREAM_BYTES and not is_long(waiting[0], max_points):
+                    short = take_short(waiting, max_points)
+                    curves = curves_of(conn, short, max_points, chosen)
+                    made = [_curve(row, found, x) for row, found in zip(short, curves, strict=True)]
                     texts += made
                     size += sum(map(len, made))
             yield separator + b",".join(texts)
@@ -616,7 +666,7 @@ def _series(reads: _Reads, rows: Sequence[queries.SeriesRow], values: Values, fo
     yield b'],"next":' + respond.encode(following) + b"}"
 
 
-def _long(row: queries.SeriesRow, max_points: int) -> bool:
+def is_long(row: queries.SeriesRow, max_points: int) -> bool:
     """Tell whether a series is wanted whole and too long to hold in memory."""
     return row.point_count > STREAM_POINTS and (max_points == 0 or max_points >= row.point_count)
 
@@ -631,7 +681,7 @@ def _head(row: queries.SeriesRow) -> bytes:
     return respond.encode_finite(facts)[:-1]
 
 
-def _short(waiting: deque[queries.SeriesRow], max_points: int) -> list[queries.SeriesRow]:
+def take_short(waiting: deque[queries.SeriesRow], max_points: int) -> list[queries.SeriesRow]:
     """Take the next series, and with a short one those behind it that one statement reads whole with it."""
     taken = [waiting.popleft()]
     total = taken[0].point_count
@@ -646,28 +696,24 @@ def _short(waiting: deque[queries.SeriesRow], max_points: int) -> list[queries.S
     return taken
 
 
-def _curves(
-    conn: Connection, rows: Sequence[queries.SeriesRow], max_points: int, chosen: queries.Range, x: str | None
-) -> list[bytes]:
-    """Return the JSON of series; several are short, and read whole by one statement."""
+def curves_of(
+    conn: Connection, rows: Sequence[queries.SeriesRow], max_points: int, chosen: queries.Range
+) -> list[Curve]:
+    """Return the curves of series; several are short, and read whole by one statement."""
     total = sum(row.point_count for row in rows)
     if len(rows) > 1:
         page = queries.page_of_points(conn, [row.id for row in rows], chosen, limit=total + 1)
         if len(page) <= total:  # else they grew meanwhile
             of_tag = {tag_id: list(points) for tag_id, points in groupby(page, itemgetter(0))}
-            return [_curve(row, _whole_curve(of_tag.get(row.id, ())), x) for row in rows]
+            return [_whole_curve(of_tag.get(row.id, ())) for row in rows]
     return [
-        _curve(
+        curve(
+            conn,
             row,
-            curve(
-                conn,
-                row,
-                max_points=max_points or max(row.point_count, 1),
-                from_step=chosen.first,
-                to_step=chosen.last,
-                restarts=chosen.superseded,
-            ),
-            x,
+            max_points=max_points or max(row.point_count, 1),
+            from_step=chosen.first,
+            to_step=chosen.last,
+            restarts=chosen.superseded,
         )
         for row in rows
     ]
@@ -687,7 +733,7 @@ def _curve(row: queries.SeriesRow, found: Curve, x: str | None) -> bytes:
         b'"value":' + respond.column(found.value, null=_null(row)),
     ]
     if x is not None:
-        columns.append(b'"x":' + _x(row, x, found.step, found.wall_time))
+        columns.append(b'"x":' + respond.column(x_of(row, x, found.step, found.wall_time)))
     return b",".join(columns) + b"}"
 
 
@@ -696,19 +742,22 @@ def _null(row: queries.SeriesRow) -> bytes:
     return b'"NaN"' if row.data_class == DataClass.SCALAR else b"null"
 
 
-def _x(row: queries.SeriesRow, x: str, steps: Sequence[int], wall_times: Sequence[float | None]) -> bytes:
+def x_of(
+    row: queries.SeriesRow, x: str, steps: Sequence[int], wall_times: Sequence[float | None]
+) -> Sequence[float | None]:
+    """Return what points are drawn over."""
     match x:
         case "step":
-            return respond.column(steps)
+            return steps
         case "wall_time":
-            return respond.column(wall_times)
+            return wall_times
     origin = row.first_wall_time
     if origin is None:
-        return respond.column([None] * len(wall_times))
-    return respond.column([None if time_ is None else time_ - origin for time_ in wall_times])
+        return [None] * len(wall_times)
+    return [None if time_ is None else time_ - origin for time_ in wall_times]
 
 
-def _whole(reads: _Reads, row: queries.SeriesRow, chosen: queries.Range, x: str | None) -> Iterator[bytes]:
+def _whole(reads: Reads, row: queries.SeriesRow, chosen: queries.Range, x: str | None) -> Iterator[bytes]:
     """Yield a long series whole, in memory for one page.
 
     JSON wants one column after the other, a page holds them all: so steps go out as they are read, and the rest waits
@@ -750,7 +799,9 @@ def _whole(reads: _Reads, row: queries.SeriesRow, chosen: queries.Range, x: str 
             if x == "step":
                 yield from _spooled(steps, respond.column, code="q")
             else:
-                yield from _spooled(times, lambda part: _x(row, x, (), [None if math.isnan(t) else t for t in part]))
+                yield from _spooled(
+                    times, lambda part: respond.column(x_of(row, x, (), [None if math.isnan(t) else t for t in part]))
+                )
     yield b'],"total":%d}' % total
 
 

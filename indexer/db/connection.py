@@ -68,6 +68,10 @@ class Cursor(Protocol):
         """Return the next row, None behind the last."""
         ...
 
+    def fetchmany(self, size: int) -> list[Any]:
+        """Return the next rows, at most `size`; none behind the last."""
+        ...
+
     def fetchall(self) -> list[Any]:
         """Return all rows that are left."""
         ...

@@ -68,12 +68,31 @@ JOB = Table(
     Column("lease_owner", Integer),  # indexers.id; PostgreSQL only
     Column("lease_generation", Integer, nullable=False, server_default=text("0")),
     Column("lease_expires", Double),
+    Column("listed_create_time", Double),  # creation time of the file created last, by MindInsight's rules, and
+    Column("listed_update_time", Double),  # when that file was modified; NULL: no train job for MindInsight
+    Column("explain_create_time", Double),  # the same of explain files
+    Column("explain_update_time", Double),
+    Column("profiler_dir", Text),  # './profiler', relative to the job
+    Column("profiler_type", Text),  # ascend, gpu, cpu
+    Column("graph_mode", Text),  # of a profiler of a known type: static, dynamic
+    Column("dump_dir", Text),  # './job/dump', relative to the root
     UniqueConstraint("root_id", "train_key"),
     CheckConstraint("cache_status IN ('NOT_IN_CACHE', 'CACHING', 'CACHED')", name="cache_status"),
     Index(None, "update_time"),
     Index(None, "revision"),
 )
 """A train job: a directory below a root that holds summary files."""
+
+ANNOTATION = Table(
+    "annotations",
+    METADATA,
+    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("tag", Integer),  # 0 to 10, as MindInsight's page has them
+    Column("remark", Text),
+    Column("alias", Text),
+    Column("changed_at", Double, nullable=False),
+)
+"""What people said of a job: `summarydb annotate` writes it, nothing that is indexed changes it."""
 
 SHARD = Table(
     "shards",

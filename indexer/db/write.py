@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from indexer.config import Root as RootConfig
 from indexer.db import postgresql
 from indexer.db.connection import Connection, Row, among
-from indexer.errors import Retry
+from indexer.errors import Refuse, Retry
 from indexer.text import key, short_key, store
 from indexer.types import CacheStatus, RestartCause
+from indexer.version import REVISION, VERSION_TABLE
 
 SEGMENT_COLUMNS = (
     "tag_id",
@@ -63,6 +64,14 @@ class JobRow(NamedTuple):
     evicted_at: float | None
     pruned_at: float | None
     revision: int
+    listed_create_time: float | None
+    listed_update_time: float | None
+    explain_create_time: float | None
+    explain_update_time: float | None
+    profiler_dir: str | None
+    profiler_type: str | None
+    graph_mode: str | None
+    dump_dir: str | None
 
 
 class ShardRow(NamedTuple):
@@ -542,6 +551,16 @@ def beat(conn: Connection, indexer: int, now: float, state: str, message: str | 
     """Say that an indexer lives, and what it does; tell whether it is registered."""
     statement = "UPDATE indexers SET heartbeat = ?, state = ?, message = ? WHERE id = ?"
     return conn.execute(statement, (now, state, message, indexer)).rowcount > 0
+
+
+def require_schema(conn: Connection) -> None:
+    """Refuse where somebody changed the schema since we began."""
+    found = conn.value(f"SELECT version_num FROM {VERSION_TABLE}")
+    if found != REVISION:
+        raise Refuse(
+            f"the database was taken to schema {found} while we ran, and this program speaks {REVISION}: start it again"
+            " as the version that changed it"
+        )
 
 
 def others_live(conn: Connection, indexer: int, now: float) -> bool:

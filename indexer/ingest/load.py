@@ -576,6 +576,8 @@ def _job_changes(batch: Batch, jobs: dict[int, Job], shards: dict[int, _Values])
                 min(cursors[s.id], s.on_disk.size) for s in job.shards.values() if s.on_disk is not None
             ),
             "update_time": job.update_time,
+            "listed_update_time": job.modified(job.newest, job.listed.listed_update_time),
+            "explain_update_time": job.modified(job.newest_explain, job.listed.explain_update_time),
             "last_error": errors.get(job.id, None if job.id in healed else job.last_error),
         }
     return changes

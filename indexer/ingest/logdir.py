@@ -20,6 +20,15 @@ _GRAPH = re.compile(r"\.pb$")
 _NO_GRAPH = re.compile(r"^memory_usage_\d+\.pb$")
 NO_FILE = "not a regular file"
 _LAST_SECOND = 253402300799  # of the year 9999
+_PROFILER = re.compile(r"^profiler")
+_PROFILED = re.compile(r"^profiler_info_.+\.json$")
+_PROFILERS = {  # what a profiler directory holds says where the training ran
+    "ascend": ("ascend_timeline_display", "output_op_compute_time"),
+    "gpu": ("gpu_op_detail_info", "gpu_activity_data", "gpu_op_type_info"),
+    "cpu": ("cpu_op_detail_info", "cpu_op_type_info"),
+}
+_RANK = re.compile(r"^rank_\d+$")
+_DUMPED = ".dump_metadata"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,26 @@ class FoundShard:
     what: Name
     stat: Stat
     links: int = 1  # names that the file has, here or elsewhere; of a symbolic link 2
+    changed: float = 0.0  # inode change time, seconds
+
+
+@dataclass(slots=True)
+class Beside:
+    """Directories of other tools in that of a job; they are only named, never read."""
+
+    profiler_dir: str | None = None  # "./profiler", relative to the job
+    profiler_type: str = ""  # ascend, gpu, cpu
+    graph_mode: str | None = None  # of a profiler whose type is known: static, dynamic
+    dump_dir: str | None = None  # "./job/dump", relative to the root
+    first: tuple[float, float] | None = None  # modification and change time of the directory modified first, seconds
+
+    def __bool__(self) -> bool:
+        """Tell whether there is any."""
+        return self.profiler_dir is not None or self.dump_dir is not None
+
+
+NOTHING = Beside()
+"""Somebody looked, and there was none. Shared, so not to be changed."""
 
 
 @dataclass(slots=True)
@@ -46,8 +75,13 @@ class FoundJob:
     """A directory on disk that is a train job."""
 
     train_id: str  # './a/b'
-    path: Path
     shards: dict[str, FoundShard] = field(default_factory=dict)
+    beside: Beside | None = None  # None: nobody looked
+
+    @property
+    def there(self) -> bool:
+        """Tell whether anything of it is on disk."""
+        return bool(self.shards) or self.beside is None or bool(self.beside)
 
 
 @dataclass(slots=True)
@@ -110,13 +144,14 @@ def walk(root: Path, files: Files, *, start: str = "./", follow_symlinks: bool =
     Raises OSError where `root` itself cannot be listed.
     """
     listing = Listing()
+    beside: dict[str, Beside] = {}
     seen: set[tuple[int, int]] = set()
-    pending: list[tuple[Path, str]] = [(root / start, start)]
+    pending: list[tuple[str, str]] = [(str(root / start), start)]  # plain text: of tens of thousands, Path is most
     while pending:
         path, train_id = pending.pop()
         if follow_symlinks:
             try:
-                status = path.stat()
+                status = os.stat(path)  # noqa: PTH116
             except OSError:
                 if train_id == "./":
                     raise
@@ -126,20 +161,78 @@ def walk(root: Path, files: Files, *, start: str = "./", follow_symlinks: bool =
             seen.add((status.st_dev, status.st_ino))
         prefix = "./" if train_id == "./" else train_id + "/"
         names = _list(path, train_id, files, listing, follow_symlinks=follow_symlinks)
-        pending.extend((path / name, prefix + name) for name in names)
+        below = os.path.join(path, "")  # noqa: PTH118
+        pending.extend((below + name, prefix + name) for name in names)
+        if names:
+            _look_beside(beside, Path(path), train_id, names, files)
+    for train_id, found in beside.items():
+        listing.jobs.setdefault(train_id, FoundJob(train_id))
+        listing.jobs[train_id].beside = found
+    for job in listing.jobs.values():
+        if job.beside is None:
+            job.beside = NOTHING
     return listing
+
+
+def _look_beside(beside: dict[str, Beside], path: Path, train_id: str, names: list[str], files: Files) -> None:
+    """Note profiler directories in `path`, and that `path` is a directory of dumps. MindInsight looks one level deep.
+
+    Source of the rules: docs/formats/mindspore.md.
+    """
+    depth = 0 if train_id == "./" else train_id.count("/")
+    if depth <= 1:
+        profilers = [(seen, name) for name in names if _PROFILER.search(name) if (seen := _times(path / name))]
+        for seen, name in sorted(profilers):
+            inside = _names_in(path / name, files)
+            if any(_PROFILED.search(other) for other in inside):
+                found = _beside(beside, train_id, seen)
+                found.profiler_dir = f"./{name}"
+                found.profiler_type = next(
+                    (kind for kind, prefixes in _PROFILERS.items() if any(o.startswith(prefixes) for o in inside)), ""
+                )
+                found.graph_mode = None
+                if found.profiler_type:
+                    dynamic = any(other.startswith("dynamic_shape_info") for other in inside)
+                    found.graph_mode = "dynamic" if dynamic else "static"
+    if 1 <= depth <= 2 and any(_RANK.search(name) and os.path.lexists(path / name / _DUMPED) for name in names):
+        above = train_id.rpartition("/")[0]
+        seen_here = _times(path)
+        if seen_here is not None:
+            _beside(beside, "./" if above == "." else above, seen_here).dump_dir = train_id
+
+
+def _beside(beside: dict[str, Beside], train_id: str, seen: tuple[float, float]) -> Beside:
+    found = beside.setdefault(train_id, Beside())
+    found.first = seen if found.first is None else min(found.first, seen)
+    return found
+
+
+def _times(path: Path) -> tuple[float, float] | None:
+    """Return when a directory was modified, and when its inode was changed; None where it vanished."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_mtime, status.st_ctime
+
+
+def _names_in(path: Path, files: Files) -> list[str]:
+    try:
+        return [entry.name for entry in files.scandir(path)]
+    except OSError:
+        return []  # the walk itself says so
 
 
 def look(path: Path, train_id: str, files: Files, *, follow_symlinks: bool = False) -> Listing:
     """List the one job in `path`, if it is one."""
     listing = Listing()
-    _list(path, train_id, files, listing, follow_symlinks=follow_symlinks)
+    _list(str(path), train_id, files, listing, follow_symlinks=follow_symlinks)
     return listing
 
 
-def _list(path: Path, train_id: str, files: Files, listing: Listing, *, follow_symlinks: bool) -> list[str]:
+def _list(path: str, train_id: str, files: Files, listing: Listing, *, follow_symlinks: bool) -> list[str]:
     """Add the job in `path` to `listing`; return the names of its subdirectories."""
-    job = FoundJob(train_id, path)
+    job = FoundJob(train_id)
     below: list[str] = []
     try:
         for entry in files.scandir(path):
@@ -159,13 +252,13 @@ def _list(path: Path, train_id: str, files: Files, listing: Listing, *, follow_s
             except FileNotFoundError:
                 continue  # vanished since it was listed, or a link to nothing
             except OSError as e:
-                listing.unreadable[str(path / entry.name)] = e.strerror or str(e)
+                listing.unreadable[entry.path] = e.strerror or str(e)
                 continue
             if not entry.is_file(follow_symlinks=follow_symlinks):
-                listing.unreadable[str(path / entry.name)] = NO_FILE
+                listing.unreadable[entry.path] = NO_FILE
                 continue
             links = 2 if entry.is_symlink() else status.st_nlink
-            job.shards[entry.name] = FoundShard(entry.name, what, stat_of(status), links)
+            job.shards[entry.name] = FoundShard(entry.name, what, stat_of(status), links, status.st_ctime)
     except FileNotFoundError:
         if train_id == "./":
             raise
@@ -173,11 +266,10 @@ def _list(path: Path, train_id: str, files: Files, listing: Listing, *, follow_s
     except OSError as e:
         if train_id == "./":
             raise
-        listing.unreadable[str(path)] = e.strerror or str(e)
+        listing.unreadable[path] = e.strerror or str(e)
         listing.failed.append(train_id)
         return []
-    depth = 0 if train_id == "./" else train_id.count("/")
-    if depth > 1 and all(shard.what.kind is ShardKind.GRAPH for shard in job.shards.values()):
+    if train_id.count("/") > 1 and all(shard.what.kind is ShardKind.GRAPH for shard in job.shards.values()):
         job.shards.clear()  # MindInsight looks for lone graph files one level deep only
     if job.shards:
         listing.jobs[train_id] = job

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from indexer.ingest.listing import Listed
 from indexer.ingest.sequence import TagState
 from indexer.ports import Stat
 from indexer.types import CacheStatus, Format, ShardKind, ShardState
@@ -63,6 +64,9 @@ class Job:
     access_time: float | None = None  # when somebody last looked at it
     evicted_at: float | None = None  # left out of the cache since; it is not loaded unless that changes
     shards: dict[str, Shard] = field(default_factory=dict)  # by name; replaced ones left out
+    listed: Listed = field(default_factory=Listed)
+    newest: str | None = None  # file that `listed` takes its update time from, and
+    newest_explain: str | None = None  # the same of explain files
     tags: dict[int, TagState] | None = None  # by series number; None: not loaded into memory
     leased_until: float = 0.0  # PostgreSQL only
 
@@ -93,6 +97,11 @@ class Job:
     def bytes_indexed(self) -> int:
         """Consumed bytes of files that are on disk."""
         return sum(min(shard.cursor, shard.on_disk.size) for shard in self.shards.values() if shard.on_disk is not None)
+
+    def modified(self, name: str | None, otherwise: float | None) -> float | None:
+        """Return when a file was modified as it lies on disk, seconds; `otherwise` where it does not."""
+        shard = None if name is None else self.shards.get(name)
+        return otherwise if shard is None or shard.on_disk is None else shard.on_disk.mtime_ns / 1e9
 
     @property
     def max_step(self) -> int | None:

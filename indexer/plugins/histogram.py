@@ -19,7 +19,7 @@ from indexer.types import Blob, Histograms
 MAX_BINS = 1_000
 _ROW = struct.Struct("<3d")
 BUCKET_BYTES = _ROW.size
-_EDGES, _WIDTHS = "left,right,count", "left,width,count"
+_EDGES, WIDTHS = "left,right,count", "left,width,count"
 _COLUMNS = (
     "buckets",
     "count",
@@ -45,7 +45,7 @@ def decode(value: Buckets | Array) -> list[Blob] | None:
         if len(value.data) != value.shape[0] * _ROW.size:
             raise ValueError(f"{len(value.data)} bytes for {value.shape[0]} buckets of {_ROW.size}")
         value = Buckets(value.data, widths=False)
-    facts: dict[str, Any] = {"columns": _WIDTHS if value.widths else _EDGES}
+    facts: dict[str, Any] = {"columns": WIDTHS if value.widths else _EDGES}
     k = len(value.rows) // _ROW.size
     if value.last_limit is not None and value.last_limit != value.max:
         facts["last_limit"] = _plain(value.last_limit)
@@ -67,7 +67,7 @@ def decode(value: Buckets | Array) -> list[Blob] | None:
 def buckets(data: bytes, columns: str) -> list[Bucket]:
     """Return what a payload holds, right edges in place of widths."""
     rows = _ROW.iter_unpack(data)
-    return [(a, a + b, n) for a, b, n in rows] if columns == _WIDTHS else list(rows)
+    return [(a, a + b, n) for a, b, n in rows] if columns == WIDTHS else list(rows)
 
 
 def _statistics(value: Buckets, k: int) -> tuple[Any, ...]:
@@ -79,7 +79,7 @@ def _statistics(value: Buckets, k: int) -> tuple[Any, ...]:
     count, total, squares = given, value.sum, value.sum_squares
     low, high, mean, stddev = value.min, value.max, None, None
     if given is None or squares is None or total is None:
-        own = _sums(buckets(value.rows, _WIDTHS if value.widths else _EDGES))
+        own = _sums(buckets(value.rows, WIDTHS if value.widths else _EDGES))
         count = own[0] if given is None else given
         low, high = (own[3] if low is None else low), (own[4] if high is None else high)
         total = own[1] if total is None else total
@@ -135,7 +135,7 @@ def data_of(found: Histograms) -> list[bytes]:
 
 def facts_of(found: Histograms) -> list[str]:
     """Return what is stored as `facts` of each, as JSON."""
-    plain = {True: json.dumps({"columns": _WIDTHS}), False: json.dumps({"columns": _EDGES})}
+    plain = {True: json.dumps({"columns": WIDTHS}), False: json.dumps({"columns": _EDGES})}
     limits = dict[float, str]()  # writers use the same limits again and again
     facts = []
     for widths, limit in zip(found.widths.tolist(), found.last_limit.tolist(), strict=True):
@@ -322,7 +322,7 @@ KIND = Kind(
             _EXAMPLE,
             "histogram",
             {
-                "metadata": {"columns": _WIDTHS},
+                "metadata": {"columns": WIDTHS},
                 "buckets": [(0.0, 1.0, 3.0), (1.0, 2.0, 1.0)],
                 "statistics": _STATISTICS,
             },
@@ -330,7 +330,7 @@ KIND = Kind(
         Example(
             _EXAMPLE,
             "histogram",
-            {"metadata": {"columns": _WIDTHS}, "buckets": [(0.0, 2.0, 4.0)], "statistics": _STATISTICS},
+            {"metadata": {"columns": WIDTHS}, "buckets": [(0.0, 2.0, 4.0)], "statistics": _STATISTICS},
             {"bins": 1},
         ),
     ),

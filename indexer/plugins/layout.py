@@ -9,17 +9,17 @@ from indexer.walk import read
 
 
 def decode(value: Strings) -> list[Blob]:
-    """Return a blob a layout."""
-    return [_blob(item) for item in value.items]
+    """Return a blob a layout, each with the shape of the whole."""
+    return [_blob(item, value.shape) for item in value.items]
 
 
-def _blob(item: bytes) -> Blob:
+def _blob(item: bytes, shape: tuple[int, ...]) -> Blob:
     error = None
     try:
         read(item, LAYOUT)
     except ValueError as e:
         error = f"no layout: {e}"
-    return Blob("layout", item, error=error, packs=True)
+    return Blob("layout", item, shape=shape, error=error, packs=True)
 
 
 def render(stored: Stored, _options: Options) -> dict[str, object]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from summarydb import ending
+from summarydb import ending, provider
 from summarydb.options import AS_JSON, LOGGING, SERVING, options, settings_of
 from summarydb.settings import check_exposure
 
@@ -21,16 +20,18 @@ if TYPE_CHECKING:
 @AS_JSON
 def command(as_json: bool, **flags: str | bool | None) -> int:
     """Serve an existing database, read-only. Many may run."""
-    from summarydb import work
+    from summarydb import systemd, work
 
     settings = settings_of(flags)
     check_exposure(settings)
+    provider.check_exposure(settings)
     config = settings.config
     with work.listen(config.host, config.port) as sock:
         url = work.address_of(config, sock)
 
-        def ready() -> None:
-            click.echo(json.dumps({"url": url}) if as_json else f"summarydb is at {url}")
+        def ready(grpc: str | None) -> None:
+            systemd.tell(systemd.READY)
+            click.echo(ending.served(url, grpc, as_json=as_json))
             sys.stdout.flush()
             if (line := work.how_to_open(config, url)) is not None:
                 ending.say(line)

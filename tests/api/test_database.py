@@ -17,7 +17,7 @@ from indexer.db.engine import open_engine, open_reader, read_only
 from tests.api.conftest import Api
 from tests.conftest import Backend
 from tests.support.engines import transaction
-from tests.support.postgres import PostgresServer, database_of
+from tests.support.postgres import PostgresServer
 from webapi import queries
 from webapi.app import create_app
 
@@ -152,7 +152,7 @@ def test_a_database_that_is_gone_is_503(lost: FlaskClient) -> None:
 
 
 def test_a_locked_database_is_503_with_retry_after(
-    api: Api, filled: Engine, backend: Backend, monkeypatch: pytest.MonkeyPatch
+    api: Api, filled: Engine, backend: Backend, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody who holds the whole database makes us wait a moment, then say when to come back."""
     monkeypatch.setattr(engines, "BUSY_MS", 10)
@@ -164,11 +164,7 @@ def test_a_locked_database_is_503_with_retry_after(
         holder.execute("BEGIN EXCLUSIVE")
         expected = 503
     else:
-        engine = open_engine(api.config.url)
-        with engine.connect() as conn:
-            address = str(conn.connection.dbapi_connection.info.dsn)  # type: ignore[union-attr]
-        engine.dispose()
-        holder = psycopg.connect(address, dbname=database_of(api.config.url))  # type: ignore[assignment]
+        holder = psycopg.connect(url)  # type: ignore[assignment]
         holder.execute("LOCK TABLE index_state IN ACCESS EXCLUSIVE MODE")
         expected = 504  # it waits in the server, up to the deadline
     client = create_app(Config(url=api.config.url, query_seconds=0.05), api.reader).test_client()

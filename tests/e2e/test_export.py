@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from indexer.db.engine import read_only
 from summarydb import cli, export
+from tests.support.engines import transaction
 from tests.support.following import SMALL, index_once, make
 from tests.support.program import environment
 from tests.support.records import (
@@ -166,6 +167,17 @@ def test_tables_say_what_lines_say(runs: Path, url: str, capsysbinary: pytest.Ca
     table = list(csv.reader(io.StringIO(exported(capsysbinary, url, "--format", "csv").decode(), newline="")))
     shown = [["" if v is None else json.dumps(v) if isinstance(v, list) else str(v) for v in row] for row in expected]
     assert [columns, *shown] == table
+
+
+def test_a_name_may_hold_whatever_ends_lines(
+    runs: Path, engine: Engine, url: str, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """A carriage return or a line feed in a name is no new row of a csv."""
+    odd = "a\rb"
+    with transaction(engine) as conn:
+        conn.execute(text("UPDATE tags SET name = :name WHERE name = 'loss'"), {"name": odd})
+    content = exported(capsysbinary, url, "--format", "csv", "--plugin", "scalars").decode()
+    assert {odd} == {row["tag"] for row in csv.DictReader(io.StringIO(content, newline=""))}
 
 
 @pytest.mark.parametrize("form", ["ndjson", "csv"])

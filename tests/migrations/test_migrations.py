@@ -21,7 +21,7 @@ from tests.conftest import Backend
 from tests.support.engines import transaction, writer
 
 REVISIONS = [script.revision for script in reversed(list(ScriptDirectory(str(migrate.MIGRATIONS)).walk_revisions()))]
-VIEWS = {"v_jobs", "v_tags", "v_scalars", "v_latest", "v_lineage", "v_hparams"}
+VIEWS = {"v_jobs", "v_tags", "v_scalars", "v_latest", "v_lineage", "v_hparams", "v_grafana"}
 
 
 def test_the_declared_revision_is_the_newest() -> None:

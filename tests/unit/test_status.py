@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from indexer.db.health import ALIVE_SECONDS, IndexerRow
 from indexer.db.overview import Overview
-from summarydb.status import ALIVE_SECONDS, facts, render
+from indexer.db.space import Space
+from summarydb.status import facts, render
 
 NOW = 1_700_000_000.0
 
@@ -29,9 +31,13 @@ def found(*, pruned_jobs: int = 0, **job: Any) -> Overview:
     )
 
 
-def status(overview: Overview, now: float = NOW) -> dict[str, Any]:
+ROOMY = Space(size=5 * 2**20, wal=2**20, free=2**40, disk=2**41)
+
+
+def status(overview: Overview, now: float = NOW, room: Space = ROOMY) -> dict[str, Any]:
     """Return the facts of `overview`."""
-    return facts(overview, database="sqlite:///x.db", schema="0001", now=now)
+    known = [IndexerRow(*(row[name] for name in IndexerRow._fields)) for row in overview.indexers]
+    return facts(overview, database="sqlite:///x.db", schema="0001", now=now, room=room, known=known)
 
 
 def test_lag_and_progress_are_in_bytes() -> None:
@@ -78,3 +84,20 @@ def test_what_is_not_stored_is_no_lag() -> None:
     gone = render(status(found(pruned_at=NOW, missing_since=NOW)))
     assert "files missing since 2023-11-14 22:13:20 UTC; its points stay" in gone
     assert "some of it pruned 2023-11-14 22:13:20 UTC" in gone
+
+
+def test_size_and_room_are_shown() -> None:
+    """How large the database is, and what is left; of a PostgreSQL server's disk nothing is known."""
+    assert "5.2 MB and 1.0 MB of write-ahead log, 1.1 TB free on its disk" in render(status(found()))
+    assert "\n5.2 MB\n" in render(status(found(), room=Space(5 * 2**20)))
+
+
+def test_problems_are_warned_of() -> None:
+    """A disk that is nearly full and a silent indexer stand at the top, with what to do."""
+    full = Space(size=5 * 2**20, wal=0, free=200 * 2**20, disk=2**41)
+    told = status(found(), now=NOW + 100, room=full)
+    assert 2 == len(told["problems"])
+    lines = render(told).splitlines()
+    assert lines[2].startswith("warning: the indexer, process 7 on h, was heard of last 101 s ago (loading)")
+    assert "warning: the disk of the database is nearly full (209.7 MB free): make room" in lines[3]
+    assert [] == status(found())["problems"]

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from summarydb import ending
+from summarydb import ending, systemd
 from summarydb.progress import ProgressLine
 from summarydb.settings import Settings, to_json
 from summarydb.work import how_to_open
@@ -122,18 +122,9 @@ class Up:
             self.start_due()
 
     def start(self, child: Child) -> None:
-        """Start `child`; it sees the same modules as we do, whatever the current directory holds."""
-        code = f"import sys; sys.path[:] = {sys.path!r}; from summarydb.__main__ import main; main()"
+        """Start `child`."""
         try:
-            with _terminal_signals_blocked():
-                child.process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", code, _COMMANDS[child.task]],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    encoding="utf-8",
-                    creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Windows: no Ctrl-C for children
-                )
+            child.process = spawn(_COMMANDS[child.task])
         except OSError as e:  # no descriptor, no memory, too many processes: that passes
             self.start_later(child, f"cannot be started ({e.strerror or e}); it is tried")
             return
@@ -171,22 +162,25 @@ class Up:
                 self.progress.show(**progress)
             case {"port": int(port)}:  # the next life of the web keeps the address
                 self.settings = replace(self.settings, config=replace(self.settings.config, port=port))
-            case {"ready": str(url)}:
+            case {"turned": True}:
+                systemd.tell(systemd.ALIVE)
+            case {"ready": str(url), **more}:
                 child.was_ready = True
-                self.announce(url)
+                self.announce(url, more.get("grpc"))
             case {"ask": dict(wish)}:
                 self.indexer.tell(ask=wish)
             case {"refused": str(line)}:
                 child.last_words = line
 
-    def announce(self, url: str) -> None:
+    def announce(self, url: str, grpc: str | None) -> None:
         """Print where we answer, once."""
         if self.announced:
             return
         self.announced = True
+        systemd.tell(systemd.READY)
         self.progress.close()
         try:
-            sys.stdout.write((json.dumps({"url": url}) if self.as_json else f"summarydb is at {url}") + "\n")
+            sys.stdout.write(ending.served(url, grpc, as_json=self.as_json) + "\n")
             sys.stdout.flush()
         except OSError:
             return  # nobody reads it
@@ -229,6 +223,7 @@ class Up:
 
     def end(self) -> None:
         """End both children: their standard input closes, and who does not mind that is killed."""
+        systemd.tell(systemd.ENDING)
         self.progress.close()
         running = [child.process for child in (self.indexer, self.web) if child.process is not None]
         for process in running:
@@ -244,6 +239,20 @@ class Up:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def spawn(*arguments: str) -> subprocess.Popen[str]:
+    """Start a child of this program; it sees the same modules as we do, whatever the current directory holds."""
+    code = f"import sys; sys.path[:] = {sys.path!r}; from summarydb.__main__ import main; main()"
+    with _terminal_signals_blocked():
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", code, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Windows: no Ctrl-C for children
+        )
 
 
 @contextmanager

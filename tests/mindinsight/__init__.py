@@ -1,0 +1,1 @@
+"""MindInsight's routes: what its server recorded, and what its specification says beyond that."""
