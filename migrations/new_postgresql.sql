@@ -693,3 +693,7 @@ CREATE VIEW v_grafana AS
                         AND x.cause IN ('new_file', 'session_start'));
 
 UPDATE summarydb_version SET version_num='0016' WHERE summarydb_version.version_num = '0013';
+
+ALTER TABLE jobs ADD COLUMN pruned_at DOUBLE PRECISION;
+
+UPDATE summarydb_version SET version_num='0018' WHERE summarydb_version.version_num = '0016';

@@ -48,13 +48,16 @@ def read(url: str) -> dict[str, Any]:
 def facts(
     found: Overview, *, database: str, schema: str, now: float, room: Space, known: Sequence[IndexerRow]
 ) -> dict[str, Any]:
-    """Return `found` as values for JSON. Times are seconds since the epoch; `lag` is bytes on disk not indexed yet."""
+    """Return `found` as values for JSON. Times are seconds since the epoch.
+
+    `lag` is bytes on disk that are still to be indexed: those of jobs left out of the cache are not.
+    """
     jobs = [
         {
             **{key: value for key, value in job.items() if key != "root_id"},
             "train_id": _plain(job["train_id"]),
             "last_error": job["last_error"],
-            "lag": max(0, job["bytes_on_disk"] - job["bytes_indexed"]),
+            "lag": 0 if job["evicted_at"] is not None else max(0, job["bytes_on_disk"] - job["bytes_indexed"]),
             "progress": _share(job["bytes_indexed"], job["bytes_on_disk"]),
             "root": job["root_id"],
         }
@@ -75,7 +78,8 @@ def facts(
                 "point_count": sum(job["point_count"] for job in own),
                 "bytes_on_disk": on_disk,
                 "bytes_indexed": indexed,
-                "lag": max(0, on_disk - indexed),
+                "evicted_jobs": sum(job["evicted_at"] is not None for job in own),
+                "lag": sum(job["lag"] for job in own),
                 "progress": _share(indexed, on_disk),
                 "bad_records": sum(job["bad_records"] for job in own),
                 "bad_bytes": sum(job["bad_bytes"] for job in own),
@@ -127,7 +131,9 @@ def render(facts: dict[str, Any]) -> str:
         lines += [
             "",
             f"{table.printable(root['name'])} ({table.printable(root['path'])}): {root['jobs']:,} jobs"
-            + (f", {counts}" if counts else ""),
+            + (f", {counts}" if counts else "")
+            + (f", {root['evicted_jobs']:,} of them loaded on demand" if root["evicted_jobs"] else "")
+            + (f"; {root['pruned_jobs']:,} pruned jobs passed over" if root["pruned_jobs"] else ""),
             f"  {root['point_count']:,} points, {_of(root)}, {_damage(root)}",
         ]
         own = [job for job in facts["jobs"] if job["root"] == root["name"]]
@@ -164,7 +170,11 @@ def _remarks(job: dict[str, Any]) -> list[str]:
     if job["bad_payloads"]:
         remarks.append(f"{job['bad_payloads']} payloads undecoded")
     if job["missing_since"] is not None:
-        remarks.append(f"missing since {_when(job['missing_since'])}")
+        remarks.append(f"files missing since {_when(job['missing_since'])}; its points stay")
+    if job["evicted_at"] is not None:
+        remarks.append("left out of the cache: loaded when somebody looks at it")
+    if job["pruned_at"] is not None:
+        remarks.append(f"some of it pruned {_when(job['pruned_at'])}")
     if job["last_error"]:
         remarks.append(job["last_error"])
     return remarks

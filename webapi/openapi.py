@@ -235,6 +235,7 @@ SCHEMAS: dict[str, Schema] = {
             "last_error": _nullable(_text("Why its last pass failed.")),
             "access_time": _time("When somebody looked at it last."),
             "evicted_at": _time("Since when it is left out of the cache; a look at it has it loaded."),
+            "pruned_at": _time("When tags or points of it were pruned last."),
             "revision": _integer("change_counter of its last commit."),
             "bad_records": _integer("Damaged records in its files."),
             "bad_bytes": _integer("Bytes of them."),

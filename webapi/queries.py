@@ -143,6 +143,7 @@ class JobRow(NamedTuple):
     last_error: str | None
     access_time: float | None
     evicted_at: float | None
+    pruned_at: float | None
     revision: int
     bad_records: int = 0
     bad_bytes: int = 0
@@ -250,6 +251,7 @@ SORTS: dict[str, type | tuple[type, ...]] = {
     "last_error": str,
     "access_time": (float, int),
     "evicted_at": (float, int),
+    "pruned_at": (float, int),
     "revision": int,
 }
 """What `/jobs` sorts by, with the types a cursor may hold."""

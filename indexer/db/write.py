@@ -29,6 +29,19 @@ SEGMENT_COLUMNS = (
 ERRORS_KEPT = 1_000
 """Rows of shard_errors a shard has at most; `bad_records` counts on."""
 
+UNREAD = {
+    "cursor": 0,
+    "mtime_ns": 0,
+    "file_id": None,
+    "fingerprint": None,
+    "tail": None,
+    "record_count": 0,
+    "bad_records": 0,
+    "bad_bytes": 0,
+    "lost_since": None,
+}
+"""Columns of a shard of which nothing is read."""
+
 _VALUES = 999  # parameters of one statement that every SQLite takes
 
 Values = Mapping[str, Any]
@@ -49,6 +62,7 @@ class JobRow(NamedTuple):
     last_error: str | None
     access_time: float | None
     evicted_at: float | None
+    pruned_at: float | None
     revision: int
     listed_create_time: float | None
     listed_update_time: float | None
@@ -343,8 +357,11 @@ def next_tag_ids(conn: Connection, count: int) -> list[int]:
 
 
 def last_tag_id(conn: Connection) -> int:
-    """Return the largest id of a tag, 0 where there is none; points of one that is gone may still be there."""
-    known = "SELECT coalesce(max(id), 0) FROM tags", "SELECT coalesce(max(tag_id), 0) FROM loose_tags"
+    """Return the largest id of a tag, 0 where there is none; points of one that is gone may still be there.
+
+    Also under minus its id: a tag of that id would have them swept, or put back, as if they were its own.
+    """
+    known = "SELECT coalesce(max(id), 0) FROM tags", "SELECT coalesce(max(abs(tag_id)), 0) FROM loose_tags"
     return max(int(conn.value(query)) for query in known)
 
 

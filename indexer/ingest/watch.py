@@ -826,7 +826,11 @@ class Indexer:
         ids = [job.id for job in jobs]
         for row in write.jobs_by_id(conn, ids):
             self._recall(by_root[row.root_id], [row])
-        self._recall_shards(write.shards_of(conn, ids))
+        rows = write.shards_of(conn, ids)
+        there = {row.id for row in rows}
+        for job in jobs:
+            job.shards = {name: shard for name, shard in job.shards.items() if shard.id in there}
+        self._recall_shards(rows)
 
     def _recover(self) -> None:
         """After a failure memory may know what was rolled back: read all of it again from the tables."""

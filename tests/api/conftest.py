@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -311,7 +312,16 @@ def reader(url: str) -> Iterator[Engine]:
     """The engine the web reads the test's own database with."""
     made = open_reader(as_role(url))
     yield made
+    nobody_looks()
     made.dispose()
+
+
+def nobody_looks() -> None:
+    """Wait until no hub looks at its database any more: a connection in use would outlive its pool, and be dropped."""
+    for thread in threading.enumerate():
+        if thread.name == "changes":
+            thread.join(10)
+            assert not thread.is_alive(), "somebody listens to /events still: a test left its answer open"
 
 
 @pytest.fixture(scope="session")
@@ -319,6 +329,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Backend, A
     """Filled databases that tests only read, one a backend, made when first asked for."""
     made: dict[Backend, Api] = {}
     yield made
+    nobody_looks()
     for api in made.values():
         api.reader.dispose()
 
