@@ -41,6 +41,7 @@ from webapi.errors import Malformed, Unknown
 from webapi.looks import Looks
 from webapi.mindinsight import answers as mindinsight
 from webapi.mindinsight import routes as mindinsight_routes
+from webapi.mindinsight import ui
 from webapi.parameters import Parameter, Values, parse
 from webapi.proxy import BehindProxy
 from webapi.v1 import Ask, Route, Site
@@ -64,7 +65,8 @@ def create_app(
     _guard(app, config)
     _mount_api(app, site)
     mindinsight_routes.mount(app, site)
-    _mount_pages(app, site)
+    with_mindinsight = ui.mount(app, config.mindinsight_ui)
+    _mount_pages(app, site, mindinsight=with_mindinsight)
     # Outside Flask, so that all in it, and the log, see the client's side of a proxy.
     app.wsgi_app = BehindProxy(app.wsgi_app, prefix=config.url_prefix, trusted=config.trusted_proxy)  # type: ignore[method-assign]
     if config.access_log:
@@ -298,7 +300,7 @@ def query_string() -> str:
 
 
 # Pages ----------------------------------------------------------------------------------------------------------------
-def _mount_pages(app: Flask, site: Site) -> None:
+def _mount_pages(app: Flask, site: Site, *, mindinsight: bool) -> None:
     known: tuple[Parameter, ...] = v1.JOB_FILTERS
 
     @app.get("/")
@@ -329,6 +331,7 @@ def _mount_pages(app: Flask, site: Site) -> None:
             indexer=indexer,
             alive=alive,
             waiting=site.waiting(),
+            mindinsight=f"{address.root()}{ui.PATH}/" if mindinsight else None,
             version=site.version,
         )
         return respond.tagged(page, tag)
