@@ -235,7 +235,7 @@ def _mount_api(app: Flask, site: Site) -> None:
             site.tell_of_tag(conn, tag)
             mark = respond.entity_tag(request, site.version, row.digest, row.stored.content_type)
             if request.if_none_match.contains_weak(mark):
-                return respond.tagged(Response(status=304), mark)
+                return respond.unchanged(mark, headers.PAYLOAD_POLICY)
             return respond.tagged(kinds.content(conn, kind, row, values), mark)
 
     explain.mount(app, site, values_of, answer)

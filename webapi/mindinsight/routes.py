@@ -105,7 +105,8 @@ def mount(app: Flask, site: Site) -> None:
             return answers.response(view(conn))
 
     for prefix in PREFIXES:
-        context = Context(site, trees, kept, prefix)
+        # The page puts its own address before those of answers.
+        context = Context(site, trees, kept, prefix, None if prefix == PREFIX else PREFIX)
 
         def add(
             method: str, path: str, view: Callable[[Context, Connection, Request], Answer], context: Context = context

@@ -93,7 +93,7 @@ def _file(root: Path, name: str) -> Response:
     about = found.stat()
     tag = respond.entity_tag(request, str(found), about.st_mtime_ns, about.st_size)
     if request.if_none_match.contains_weak(tag):
-        return respond.tagged(Response(status=304), tag)
+        return respond.unchanged(tag, POLICY)
     answer = Response(found.read_bytes(), content_type=kind)  # the largest has a megabyte or two
     answer.headers["Content-Security-Policy"] = POLICY
     return respond.tagged(answer, tag)
