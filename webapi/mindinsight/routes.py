@@ -16,6 +16,7 @@ from webapi.mindinsight import (
     graphs,
     histograms,
     images,
+    importance,
     jobs,
     landscapes,
     lineage,
@@ -73,6 +74,9 @@ WRITTEN: Mapping[tuple[str, str], Callable[[Context, Connection, Request], Answe
     ),
     ("POST", "/lineagemgr/lineages"): lambda context, conn, request: lineage.table(context, conn, request.get_data()),
     ("PUT", "/lineagemgr/lineages"): _put,
+    ("POST", "/optimizer/targets/search"): lambda context, conn, request: importance.targets(
+        context, conn, request.get_data()
+    ),
     ("POST", "/explainer/saliency"): lambda context, conn, request: explainer.saliency(
         context, conn, request.get_data()
     ),

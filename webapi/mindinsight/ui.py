@@ -6,12 +6,13 @@ The page looks for the API below its own address, so it stands where the routes 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flask import redirect, request
 from werkzeug.exceptions import NotFound
-from werkzeug.utils import safe_join
+from werkzeug.security import safe_join
 from werkzeug.wrappers import Response
 
 from webapi import address, respond
@@ -72,7 +73,7 @@ def mount(app: Flask, setting: str) -> bool:
     def part(name: str) -> Response:
         if root is None:
             raise NotFound
-        return _file(root, f"{bundle.STATIC}/{name}")
+        return _file(root / bundle.STATIC, name)
 
     app.add_url_rule(PATH, "mindinsight enter", enter)
     app.add_url_rule(f"{PATH}/", "mindinsight page", page)
@@ -82,15 +83,20 @@ def mount(app: Flask, setting: str) -> bool:
 
 
 def _file(root: Path, name: str) -> Response:
-    """Return a file below `root`. NotFound for anything else, also where a link leads out."""
+    """Return a file below a directory. NotFound for anything else, also where a link leads out."""
     joined = safe_join(str(root), name)
     kind = TYPES.get(Path(name).suffix.lower())
     if joined is None or kind is None or "\0" in joined:
         raise NotFound
     found = Path(os.path.realpath(joined))
-    if not found.is_relative_to(root) or not found.is_file():
+    if not found.is_relative_to(os.path.realpath(root)):
         raise NotFound
-    about = found.stat()
+    try:
+        about = found.stat()
+    except OSError:  # not there, or no name that could be
+        raise NotFound from None
+    if not stat.S_ISREG(about.st_mode):
+        raise NotFound
     tag = respond.entity_tag(request, str(found), about.st_mtime_ns, about.st_size)
     if request.if_none_match.contains_weak(tag):
         return respond.unchanged(tag, POLICY)
