@@ -6,7 +6,7 @@
         shown.points("./lenet", "loss/scalar")
 
 It shows what MindInsight's routes show: the root with the smallest id, jobs at most one level deep. What cannot be
-answered raises Failure with MindInsight's `code`. docs/mindinsight-ui.md: which of MindInsight's names is which of these.
+answered raises Failure with MindInsight's `code`. docs/mindinsight-ui.md says which of its names is which of these.
 """
 
 from __future__ import annotations

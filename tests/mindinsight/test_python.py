@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.conftest import DATA
 from tests.mindinsight.conftest import index
 from tests.support.engines import transaction
 from tests.support.following import make
+from tests.support.program import CHECKOUT
 from tests.support.records import ms_scalars, ms_train, ms_version
 
 RECORDED = DATA / "mindspore"
@@ -151,3 +153,14 @@ def test_a_database_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """By path as well: the line names it."""
     with pytest.raises(Refuse, match=r"none\.db"):
         mindinsight.open_directory(tmp_path / "none.db")
+
+
+def test_the_example_of_the_docs_runs(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the page shows works on the sample runs."""
+    index(url, CHECKOUT / "examples" / "runs")
+    page = (CHECKOUT / "docs" / "mindinsight-ui.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    exec(example.replace("sqlite:///summarydb.db", url), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("./")
+    assert len(lines) > 20
