@@ -154,6 +154,21 @@ def test_a_scope_of_a_graph_opens(browser: webdriver.Chrome, page: str) -> None:
     assert "conv1-Conv2d" in content(browser)
 
 
+def test_a_remark_that_is_not_stored_is_no_success(browser: webdriver.Chrome, page: str) -> None:
+    """The web only reads: whoever edits a remark there is told so."""
+    browser.get("about:blank")
+    browser.get(f"{page}#/model-traceback")
+
+    def shown(selector: str) -> list[WebElement]:
+        return [one for one in browser.find_elements(By.CSS_SELECTOR, selector) if one.is_displayed()]
+
+    eventually(lambda: shown(".el-table .el-icon-edit"))[0].click()
+    eventually(lambda: shown(".el-table input[type=text]"))[0].send_keys("good")
+    eventually(lambda: shown(".el-table .el-icon-check"))[0].click()
+    (said,) = eventually(lambda: shown(".el-message"))
+    assert "el-message--error" in (said.get_attribute("class") or "")
+
+
 def failures(browser: webdriver.Chrome) -> list[str]:
     """Return what failed since the last look: scripts, requests, and what a policy stopped."""
     logged = browser.get_log("browser")  # type: ignore[no-untyped-call]

@@ -233,6 +233,17 @@ def test_the_page_below_mindinsight_finds_the_routes(recorded: Client) -> None:
     assert json.loads(body)["samples"][0]["image"].startswith(f"{PREFIX}/explainer/image?")
 
 
+def test_the_page_is_told_in_its_words_that_nothing_is_stored(recorded: Client) -> None:
+    """Its own code for what the web does not do: others it takes for a success. Elsewhere the code is as documented."""
+    codes = []
+    for base in (PREFIX, f"/mindinsight{PREFIX}"):
+        path = f"{base}/lineagemgr/lineages?train_id=./lineage-sgd-0.001"
+        status, _, body = recorded.send("PUT", path, b'{"remark": "good"}')
+        assert 403 == status
+        codes.append(json.loads(body)["error_code"])
+    assert ["50540008", "50545002"] == codes
+
+
 def test_a_database_that_was_never_filled_is_loading(client: Client, engine: Engine) -> None:
     """Before the first look at any directory ends, lists are empty and what names a job is told to wait."""
     empty = {"name": "", "total": 0, "train_jobs": [], "load_status": "init"}

@@ -17,4 +17,4 @@ class Context:
     trees: Trees
     lineages: Lineages
     base: str  # of the routes
-    linked: str | None = None  # what addresses in answers begin with; None: where the routes are for the client
+    linked: str | None = None  # for the page: what addresses in answers begin with; None: where the routes are

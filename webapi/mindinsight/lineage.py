@@ -279,6 +279,8 @@ def annotate(
         raise errors.no_job(train_id)
     if job.id not in context.lineages.of(conn, {job.id: job.revision}):
         raise errors.wrong_value(f"Cannot update the lineage for tran job {train_id}, because it does not exist.")
+    if context.linked is not None:
+        raise errors.page_reads_only()
     raise errors.forbidden("read-only; use summarydb annotate.", 403)
 
 
