@@ -5,17 +5,28 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from indexer.errors import Refuse
+from indexer.logfile import LogFile
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger, Processor
 
-_wanted = {"verbose": False, "json": False}
+_wanted: dict[str, Any] = {"verbose": False, "json": False, "file": None}
 
 
-def configure(*, verbose: bool = False, json: bool = False) -> None:
-    """Send log lines to standard error: for people, or one JSON object a line. Only entry points call this."""
-    _wanted.update(verbose=verbose, json=json)
+def configure(*, verbose: bool = False, json: bool = False, file: str | None = None) -> None:
+    """Send log lines to standard error, or to `file`: for people, or one JSON object a line.
+
+    Only entry points call this. Refuse where the file cannot be written.
+    """
+    try:
+        opened = None if file is None else LogFile(Path(file))
+    except OSError as e:
+        raise Refuse(f"--log-file {file} cannot be written ({e.strerror}): give another, or its permissions") from e
+    _wanted.update(verbose=verbose, json=json, file=opened)
 
 
 def get() -> FilteringBoundLogger:
@@ -26,7 +37,7 @@ def get() -> FilteringBoundLogger:
 class Unfailing:
     """A stream for words about ourselves: where they cannot be written (a full disk, a closed pipe), work goes on."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | LogFile) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
@@ -60,16 +71,16 @@ class _Late:
 
 
 def _say_plainly(event: str, **facts: object) -> None:
-    err = Unfailing(sys.stderr)
+    err = Unfailing(_wanted["file"] or sys.stderr)
     err.write(f"{event} {' '.join(f'{name}={value!r}' for name, value in facts.items())}\n")
     err.flush()
 
 
 def _printer() -> Any:
-    """Return what prints lines to standard error as it is then: tests put their own there."""
+    """Return what writes lines to the file, else to standard error as it is then: tests put their own there."""
     import structlog
 
-    return structlog.PrintLogger(cast("TextIO", Unfailing(sys.stderr)))
+    return structlog.WriteLogger(cast("TextIO", Unfailing(_wanted["file"] or sys.stderr)))
 
 
 def _set_up() -> None:
@@ -87,7 +98,9 @@ def _set_up() -> None:
         renderer = structlog.processors.JSONRenderer()
     else:
         plain = structlog.dev.plain_traceback
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=(_wanted["file"] or sys.stderr).isatty(), exception_formatter=plain
+        )
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if _wanted["verbose"] else logging.INFO),

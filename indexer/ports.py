@@ -55,7 +55,7 @@ class Stat:
 class Files(Protocol):
     """A file system, as far as the indexer needs one."""
 
-    def scandir(self, path: Path) -> Iterator[os.DirEntry[str]]:
+    def scandir(self, path: Path | str) -> Iterator[os.DirEntry[str]]:
         """List `path`; OSError where it cannot be listed."""
         ...
 
@@ -67,10 +67,10 @@ class Files(Protocol):
 class SystemFiles:
     """The machine's file system."""
 
-    def scandir(self, path: Path) -> Iterator[os.DirEntry[str]]:
+    def scandir(self, path: Path | str) -> Iterator[os.DirEntry[str]]:
         """List `path`."""
         with os.scandir(path) as entries:
-            yield from entries
+            return iter([*entries])
 
     def open(self, path: Path) -> BinaryIO:
         """Open for reading, unbuffered; never blocks on a FIFO."""

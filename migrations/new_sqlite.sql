@@ -679,3 +679,20 @@ CREATE TABLE annotations (
 );
 
 UPDATE summarydb_version SET version_num='0013' WHERE summarydb_version.version_num = '0012';
+
+CREATE VIEW v_grafana AS
+        SELECT strftime('%Y-%m-%dT%H:%M:%fZ', p.wall_time, 'unixepoch') AS time,
+               CASE WHEN (SELECT count(*) FROM roots) > 1 THEN r.name || ':' ELSE '' END || j.train_id || ' ' || t.name
+               AS metric, p.value, p.wall_time AS epoch, r.name AS root, j.train_id AS job, t.name AS tag, p.step,
+               j.id AS job_id, t.id AS tag_id, p.seq
+        FROM jobs j JOIN roots r ON r.id = j.root_id JOIN tags t ON t.job_id = j.id
+        JOIN tensor_points p ON p.tag_id = t.id
+        WHERE t.data_class = 'scalar' AND p.wall_time BETWEEN -62135596800.0 AND 253402300799.0
+        AND NOT EXISTS (SELECT 1 FROM restarts x WHERE x.tag_id = p.tag_id AND x.seq > p.seq AND x.step <= p.step
+                        AND x.cause IN ('new_file', 'session_start'));
+
+UPDATE summarydb_version SET version_num='0016' WHERE summarydb_version.version_num = '0013';
+
+ALTER TABLE jobs ADD COLUMN pruned_at DOUBLE;
+
+UPDATE summarydb_version SET version_num='0018' WHERE summarydb_version.version_num = '0016';

@@ -22,6 +22,12 @@ def main() -> None:
             from summarydb import child
 
             sys.exit(child.run(child.serve))
+        case ["_up", *arguments]:
+            from summarydb import ending
+            from summarydb.cli import run
+
+            ending.end_with_input()
+            sys.exit(run(["up", *arguments]))
         case arguments:
             from summarydb.cli import run
 

@@ -4,7 +4,7 @@ From the parent: the settings, then {"migrated": true} and {"waiting": TEXT or n
 the indexer. Standard input closes when the parent asks us to end, and also when it dies in whatever way: that is how
 nobody is left behind.
 To the parent: {"migrated": true}, {"progress": {...}}, {"port": N}, {"ready": URL}, {"ask": {...}}, {"waiting": TEXT or
-null}, {"refused": LINE}.
+null}, {"turned": true} every few seconds while the indexer's loop turns, {"refused": LINE}.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ def index(parent: Parent, *, once: bool = False) -> None:
         migrated=lambda: parent.tell(migrated=True),
         ready=indexers.append,
         waiting=lambda why: parent.tell(waiting=why),
+        turned=lambda: parent.tell(turned=True),
     )
 
 

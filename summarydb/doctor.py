@@ -187,6 +187,9 @@ def indexers(condition: Condition, path: Path | None, machine: Machine) -> Itera
             yield Check("indexer", Status.WARNING, "the lock is held, by a process that is starting or no indexer")
         else:
             yield _ok("indexer", "none is running")
+    elif silent <= _SILENT_SECONDS and newest.state == "waiting":
+        says = f"{who} waits: {newest.message or 'it does not say for what'}"
+        yield Check("indexer", Status.WARNING, says, "it goes on by itself when that is over")
     elif silent <= _SILENT_SECONDS:
         yield _ok("indexer", f"{who} is {newest.state}")
     elif held:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeVar
 
@@ -110,3 +110,15 @@ def until_asked(work: Callable[[threading.Event], T], *, unfinished: int = OK) -
         if errors:
             raise errors[0]
         return results[0]
+
+
+def end_with_input() -> None:
+    """Have this process asked to end when its standard input does: whoever started it ended, if only by a kill."""
+
+    def watch() -> None:
+        with suppress(OSError):  # not by sys.stdin, which holds a lock that the end of the interpreter wants
+            while os.read(0, 4096):
+                pass
+        signal.raise_signal(signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

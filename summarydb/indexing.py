@@ -7,7 +7,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from summarydb import ending, up
+from summarydb import ending, parent
 from summarydb.settings import Settings, to_json
 
 AGAIN_SECONDS = 10.0
@@ -43,13 +43,13 @@ class Indexing:
         except OSError:
             pass  # it is gone already
         try:
-            process.wait(up.CHILD_SECONDS)
+            process.wait(parent.CHILD_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
     def _run(self) -> None:
-        pause, said = up.FIRST_PAUSE, ""
+        pause, said = parent.FIRST_PAUSE, ""
         while not self._stop.is_set():
             if not self._logdir.is_dir():
                 self._stop.wait(min(AGAIN_SECONDS, self._settings.config.reconcile))
@@ -60,12 +60,12 @@ class Indexing:
             if code in {ending.REFUSED, ending.USAGE, ending.LATER}:  # another one indexes, mostly: read what it writes
                 pause, line = AGAIN_SECONDS, f"not indexing: {words}"
             else:
-                line = f"the indexer ended ({words or up.cause(code)}); it is started again"
+                line = f"the indexer ended ({words or parent.cause(code)}); it is started again"
             if line != said:
                 ending.say(line)
             said = line
             self._stop.wait(pause)
-            pause = min(pause * 2, up.LAST_PAUSE)
+            pause = min(pause * 2, parent.LAST_PAUSE)
 
     def _index(self) -> tuple[int, str]:
         """Run the child to its end; return its exit code and what it refused."""
@@ -73,7 +73,7 @@ class Indexing:
             if self._stop.is_set():
                 return ending.OK, ""
             try:
-                process = self._process = up.spawn("_index", *(["--once"] if self._once else []))
+                process = self._process = parent.spawn("_index", *(["--once"] if self._once else []))
             except OSError as e:  # no descriptor, no memory, too many processes: that passes
                 return ending.BROKEN, f"it cannot be started: {e.strerror or e}"
         words = ""

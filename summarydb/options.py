@@ -15,7 +15,7 @@ from summarydb.settings import SETTINGS, Settings, load
 F = TypeVar("F", bound=Callable[..., Any])
 INDEXING = (
     *("reconcile", "done-after", "follow-symlinks", "polling", "batch-points", "slice-bytes", "max-record-bytes"),
-    *("max-cached-jobs", "kernel"),
+    *("max-cached-jobs", "kernel", "log-file"),
 )
 SERVING = (
     "host",
@@ -36,6 +36,7 @@ SERVING = (
     "trusted-proxy",
     "access-log",
     "mindinsight-ui",
+    "log-file",
     "grpc",
 )
 LOGGING = ("verbose", "log-format")

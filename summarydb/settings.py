@@ -56,6 +56,7 @@ class Settings:
     config: Config
     verbose: bool = False
     log_format: str = "text"
+    log_file: str | None = None
     allow_anonymous: bool = False
 
 
@@ -353,6 +354,12 @@ def _log_format(text: str) -> str:
     return text
 
 
+def _log_file(text: str) -> str:
+    if not text:
+        raise ValueError("names no file")
+    return str(Path(text).absolute())
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
@@ -422,5 +429,6 @@ SETTINGS = (
     Setting("grpc", _grpc_address, "HOST:PORT", "Serve TensorBoard's data provider there, too; port 0: any free one."),
     Setting("verbose", _switch, None, "Log more, and show tracebacks.", "-"),
     Setting("log-format", _log_format, "FORMAT", "Log lines for people (text) or programs (json).", "-"),
+    Setting("log-file", _log_file, "PATH", "Log there and not to standard error; it may be rotated at any time.", "-"),
 )
 """Everything that can be set, in the order the help shows. LOGDIR is apart: it may repeat."""

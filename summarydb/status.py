@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from indexer import text
 from indexer.db import migrate
 from indexer.db.engine import read_only, server_time
+from indexer.db.health import ALIVE_SECONDS, IndexerRow, indexers, problems
 from indexer.db.overview import Overview, overview
+from indexer.db.space import Space, space
 from indexer.errors import Refuse
 from indexer.version import REVISION
 from summarydb import table
@@ -20,8 +22,6 @@ from summarydb.work import naming, open_existing, shown
 
 _SECONDS = 30.0
 _RIGHT = (False, False, True, True, True, True, False)
-ALIVE_SECONDS = 30.0
-"""An indexer whose heartbeat is older is gone, or hangs; as much ahead: its clock was wrong, and it is gone."""
 
 
 def read(url: str) -> dict[str, Any]:
@@ -33,19 +33,31 @@ def read(url: str) -> dict[str, Any]:
             if found is None:
                 raise Refuse("the database is empty: run `summarydb up LOGDIR` first")
             with read_only(engine, seconds=_SECONDS) as conn:
-                return facts(overview(conn), database=shown(url), schema=found, now=server_time(conn) or time.time())
+                return facts(
+                    overview(conn),
+                    database=shown(url),
+                    schema=found,
+                    now=server_time(conn) or time.time(),
+                    room=space(conn),
+                    known=indexers(conn),
+                )
         finally:
             engine.dispose()
 
 
-def facts(found: Overview, *, database: str, schema: str, now: float) -> dict[str, Any]:
-    """Return `found` as values for JSON. Times are seconds since the epoch; `lag` is bytes on disk not indexed yet."""
+def facts(
+    found: Overview, *, database: str, schema: str, now: float, room: Space, known: Sequence[IndexerRow]
+) -> dict[str, Any]:
+    """Return `found` as values for JSON. Times are seconds since the epoch.
+
+    `lag` is bytes on disk that are still to be indexed: those of jobs left out of the cache are not.
+    """
     jobs = [
         {
             **{key: value for key, value in job.items() if key != "root_id"},
             "train_id": _plain(job["train_id"]),
             "last_error": job["last_error"],
-            "lag": max(0, job["bytes_on_disk"] - job["bytes_indexed"]),
+            "lag": 0 if job["evicted_at"] is not None else max(0, job["bytes_on_disk"] - job["bytes_indexed"]),
             "progress": _share(job["bytes_indexed"], job["bytes_on_disk"]),
             "root": job["root_id"],
         }
@@ -66,7 +78,8 @@ def facts(found: Overview, *, database: str, schema: str, now: float) -> dict[st
                 "point_count": sum(job["point_count"] for job in own),
                 "bytes_on_disk": on_disk,
                 "bytes_indexed": indexed,
-                "lag": max(0, on_disk - indexed),
+                "evicted_jobs": sum(job["evicted_at"] is not None for job in own),
+                "lag": sum(job["lag"] for job in own),
                 "progress": _share(indexed, on_disk),
                 "bad_records": sum(job["bad_records"] for job in own),
                 "bad_bytes": sum(job["bad_bytes"] for job in own),
@@ -83,6 +96,11 @@ def facts(found: Overview, *, database: str, schema: str, now: float) -> dict[st
     ]
     return {
         "database": database,
+        "size_bytes": room.size,
+        "wal_bytes": room.wal,
+        "free_bytes": room.free,
+        "disk_bytes": room.disk,
+        "problems": list(problems(known, room, now)),
         "schema": schema,
         "schema_needed": REVISION,
         "scanned_at": found.state["scanned_at"] if found.state else None,
@@ -97,6 +115,8 @@ def render(facts: dict[str, Any]) -> str:
     lines = [f"{facts['database']}, schema {facts['schema']}"]
     if facts["schema"] != facts["schema_needed"]:
         lines[0] += f" (this program needs {facts['schema_needed']}: run `summarydb db upgrade`)"
+    lines.append(_room(facts))
+    lines += [table.printable(f"warning: {problem}") for problem in facts["problems"]]
     for row in facts["indexers"]:
         state = row["state"] if row["alive"] else "silent"
         lines.append(f"indexer {row['pid']} on {row['host']}: {state}, last heard of {_when(row['heartbeat'])}")
@@ -111,7 +131,9 @@ def render(facts: dict[str, Any]) -> str:
         lines += [
             "",
             f"{table.printable(root['name'])} ({table.printable(root['path'])}): {root['jobs']:,} jobs"
-            + (f", {counts}" if counts else ""),
+            + (f", {counts}" if counts else "")
+            + (f", {root['evicted_jobs']:,} of them loaded on demand" if root["evicted_jobs"] else "")
+            + (f"; {root['pruned_jobs']:,} pruned jobs passed over" if root["pruned_jobs"] else ""),
             f"  {root['point_count']:,} points, {_of(root)}, {_damage(root)}",
         ]
         own = [job for job in facts["jobs"] if job["root"] == root["name"]]
@@ -119,6 +141,12 @@ def render(facts: dict[str, Any]) -> str:
             cells = _cells(own)
             lines += [f"  {line}" for line in table.lines(cells, right=_RIGHT, widths=table.widths(cells))]
     return "\n".join(lines)
+
+
+def _room(facts: dict[str, Any]) -> str:
+    wal = f" and {size(facts['wal_bytes'])} of write-ahead log" if facts["wal_bytes"] else ""
+    free = "" if facts["free_bytes"] is None else f", {size(facts['free_bytes'])} free on its disk"
+    return f"{size(facts['size_bytes'])}{wal}{free}"
 
 
 def _cells(jobs: Iterable[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -142,7 +170,11 @@ def _remarks(job: dict[str, Any]) -> list[str]:
     if job["bad_payloads"]:
         remarks.append(f"{job['bad_payloads']} payloads undecoded")
     if job["missing_since"] is not None:
-        remarks.append(f"missing since {_when(job['missing_since'])}")
+        remarks.append(f"files missing since {_when(job['missing_since'])}; its points stay")
+    if job["evicted_at"] is not None:
+        remarks.append("left out of the cache: loaded when somebody looks at it")
+    if job["pruned_at"] is not None:
+        remarks.append(f"some of it pruned {_when(job['pruned_at'])}")
     if job["last_error"]:
         remarks.append(job["last_error"])
     return remarks

@@ -106,7 +106,10 @@ def _unknown(
     except OSError as e:
         findings.note(f"{root.name}: {path} cannot be listed ({e.strerror or e})")
         return
-    found = {(job.train_id, name) for job in listing.jobs.values() for name in job.shards}
+    pruned = {show(train_id) for train_id in stored.pruned_jobs(conn, root.id)} & listing.jobs.keys()
+    if pruned:
+        findings.note(f"{root.name}: {len(pruned)} jobs were pruned and are passed over: `summarydb reindex` loads one")
+    found = {(job.train_id, name) for job in listing.jobs.values() for name in job.shards if job.train_id not in pruned}
     for job in stored.jobs(conn, root.id):
         found -= {(show(job.train_id), show(shard.name)) for shard in stored.shards(conn, job.id)}
     if found:

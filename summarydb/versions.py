@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 
-from summarydb import __version__
+from indexer.version import __version__
 
 _EXTRAS = {"postgres": ("psycopg",), "arrow": ("pyarrow",), "tensorboard": ("grpcio", "tensorboard")}
 """What each extra brings, as distributions."""

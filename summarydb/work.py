@@ -34,11 +34,13 @@ def index(
     migrated: Callable[[], None] | None = None,
     ready: Callable[[Indexer], None] | None = None,
     waiting: Callable[[str | None], None] | None = None,
+    turned: Callable[[], None] | None = None,
 ) -> Outcome:
     """Migrate the database, load what is on disk and keep watching until `stop`; with `once`, one pass.
 
     migrated: called when the schema is there, which the web waits for.  ready: called before the first load.
     waiting: told what is waited for while the database cannot be written, None when it can again.
+    turned: called every few seconds while the loop turns.
     Refuse where the database cannot be used or another indexer holds it.
     """
     with importing():
@@ -48,7 +50,7 @@ def index(
         from indexer.ingest.lock import writer_lock
 
     config = settings.config
-    log.configure(verbose=settings.verbose, json=settings.log_format == "json")
+    log.configure(verbose=settings.verbose, json=settings.log_format == "json", file=settings.log_file)
     with writer_lock(config.url, timeout=LOCK_SECONDS), naming(config.url):
         database = Database(config.url)
         try:
@@ -58,7 +60,7 @@ def index(
             with importing():
                 from indexer.ingest.watch import Indexer  # takes a while
 
-            indexer = Indexer(config, database, report=report, waiting=waiting)
+            indexer = Indexer(config, database, report=report, waiting=waiting, turned=turned)
             if ready is not None:
                 ready(indexer)
             outcome = indexer.run(stop, once=once)
@@ -87,12 +89,12 @@ def serve(
         from indexer import log
         from indexer.db import migrate
         from webapi import live
-        from webapi.app import create_app
+        from webapi.app import TALLY, create_app
         from webapi.limits import Limits
         from webapi.server import serve as answer
 
     config = settings.config
-    log.configure(verbose=settings.verbose, json=settings.log_format == "json")
+    log.configure(verbose=settings.verbose, json=settings.log_format == "json", file=settings.log_file)
     with naming(config.url):
         engine = open_existing(config.url, pool_size=config.threads)
         try:
@@ -108,7 +110,8 @@ def serve(
             ending = app.extensions[live.EXTENSION].close
             with data_provider(config) as address:
                 ready(address)
-                answer(app, sock, stop=stop, limits=limits, waits=live.waits, ending=ending)
+                refused = app.extensions[TALLY].refused
+                answer(app, sock, stop=stop, limits=limits, waits=live.waits, ending=ending, refused=refused)
         finally:
             engine.dispose()
 

@@ -33,7 +33,7 @@ class AccessLog:
             return start_response(line, headers, exc_info)
 
         body = self._app(environ, start)
-        return _Counted(body, lambda size: self._note(environ, status, size, began))
+        return Counted(body, lambda size: self._note(environ, status, size, began))
 
     def _note(self, environ: WSGIEnvironment, status: list[int], size: int, began: float) -> None:
         note(
@@ -62,7 +62,7 @@ def note(*, method: str, path: str, query: str, status: int, size: int, seconds:
     )
 
 
-class _Counted:
+class Counted:
     """A body that tells how many bytes of it were taken, once, when it is closed."""
 
     def __init__(self, body: Iterable[bytes], told: Callable[[int], None]) -> None:
@@ -76,6 +76,7 @@ class _Counted:
             yield chunk
 
     def close(self) -> None:
+        """Close the body, and tell."""
         try:
             close = getattr(self._body, "close", None)
             if close is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
 from flask import Flask, render_template, request
+from markupsafe import Markup, escape
 from sqlalchemy import Connection, Engine
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
@@ -15,6 +17,8 @@ from werkzeug.wrappers import Response
 from indexer import log
 from indexer.config import Config
 from indexer.db.engine import read_only, server_time
+from indexer.db.health import alive as is_alive
+from indexer.db.health import indexers
 from indexer.errors import Deadline, Report, Retry, SummaryDBError, Wait
 from indexer.payload import Kind
 from indexer.shortage import shortage
@@ -28,6 +32,7 @@ from webapi import (
     headers,
     kinds,
     live,
+    metrics,
     queries,
     respond,
     runs,
@@ -44,9 +49,12 @@ from webapi.mindinsight import routes as mindinsight_routes
 from webapi.mindinsight import ui
 from webapi.parameters import Parameter, Values, parse
 from webapi.proxy import BehindProxy
+from webapi.tally import ROUTE, Tally
 from webapi.v1 import Ask, Route, Site
 
 RETRY_SECONDS = 1
+TALLY = "summarydb.tally"
+"""What was asked for, among Flask's extensions."""
 METHODS = ["GET"]  # Flask adds HEAD and OPTIONS
 
 
@@ -59,7 +67,7 @@ def create_app(
     """
     app = Flask("webapi")
     app.url_map.merge_slashes = False  # a train_id in the path may hold `./` and end in `/`
-    app.jinja_env.filters |= {"when": when, "size": size}
+    app.jinja_env.filters |= {"when": when, "size": size, "coded": coded}
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     site = Site(config, engine, __version__, None if ask is None else Looks(ask), waiting=waiting or (lambda: None))
     _guard(app, config)
@@ -67,6 +75,10 @@ def create_app(
     mindinsight_routes.mount(app, site)
     with_mindinsight = ui.mount(app, config.mindinsight_ui)
     _mount_pages(app, site, mindinsight=with_mindinsight)
+    tally = Tally()
+    app.extensions[TALLY] = tally
+    metrics.mount(app, site, tally, query_string)
+    app.wsgi_app = tally.over(app.wsgi_app)  # type: ignore[method-assign,assignment]
     # Outside Flask, so that all in it, and the log, see the client's side of a proxy.
     app.wsgi_app = BehindProxy(app.wsgi_app, prefix=config.url_prefix, trusted=config.trusted_proxy)  # type: ignore[method-assign]
     if config.access_log:
@@ -81,6 +93,8 @@ def _guard(app: Flask, config: Config) -> None:
 
     @app.before_request
     def check() -> Response | None:
+        if request.url_rule is not None:
+            request.environ[ROUTE] = request.url_rule.rule
         refused = access.refuse(request)
         if refused is not None and mindinsight_routes.owns(request.path):
             return mindinsight.refused(refused)
@@ -274,10 +288,10 @@ def _mount_api(app: Flask, site: Site) -> None:
 
     @app.get(f"{v1.BASE}/docs")
     def docs() -> Response:
-        from webapi import openapi
+        from webapi import answers, openapi
 
         parse((), query_string())
-        return unchanging(html("docs.html", document=openapi.document(site.version)))
+        return unchanging(html("docs.html", document=openapi.document(site.version), headers=answers.HEADERS))
 
 
 def by_accept(response: Response) -> Response:
@@ -308,8 +322,9 @@ def _mount_pages(app: Flask, site: Site, *, mindinsight: bool) -> None:
         values = parse(known, query_string())
         with read_only(site.engine, seconds=site.config.query_seconds) as conn:
             state = queries.state(conn)
-            indexer = v1.told(site, queries.indexer_heard_last(conn))
-            alive = indexer is not None and v1.alive(indexer, server_time(conn) or site.now())
+            heard = v1.told(site, indexers(conn))
+            indexer = heard[0] if heard else None
+            alive = indexer is not None and is_alive(indexer, server_time(conn) or site.now())
             said = (indexer.state, indexer.message) if indexer is not None else None
             tag = respond.entity_tag(request, site.version, *state, alive, said)
             if request.if_none_match.contains_weak(tag):
@@ -341,6 +356,11 @@ def html(template: str, **facts: object) -> Response:
     """Return a rendered page; what is no Unicode becomes a question mark."""
     page = render_template(template, **facts)
     return Response(page.encode("utf-8", "replace"), content_type="text/html; charset=utf-8")
+
+
+def coded(words: str) -> Markup:
+    """Return words of ours with what is between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(words))))  # noqa: S704  # escaped before
 
 
 def when(seconds: float | None) -> str:

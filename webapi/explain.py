@@ -22,7 +22,7 @@ from indexer.payload import OCTETS
 from indexer.plugins import image
 from webapi import explained, headers, queries, respond, v1
 from webapi.address import root
-from webapi.errors import Malformed, Unknown
+from webapi.errors import Unknown
 from webapi.parameters import MAX_NAME, Kind, Parameter, Values
 from webapi.v1 import AFTER, FROM_STEP, JOB, LIMIT, TO_STEP, Route, Site
 
@@ -112,8 +112,8 @@ MAP = Route(
     "A saliency map",
     "The bytes of the map of a label by an explainer, from the directory of the job.",
     (
-        Parameter("label", Kind.INTEGER, "Number of the label.", minimum=-(2**31), maximum=2**31 - 1),
-        Parameter("explainer", Kind.TEXT, "Name of the explainer.", max_length=MAX_NAME),
+        Parameter("label", Kind.INTEGER, "Number of the label.", minimum=-(2**31), maximum=2**31 - 1, example="0"),
+        Parameter("explainer", Kind.TEXT, "Name of the explainer.", max_length=MAX_NAME, example="Gradient"),
     ),
     "",
     (404,),
@@ -199,9 +199,7 @@ def mount(
     @app.get(f"{v1.BASE}/explain/<int:file>/<int(signed=True):sample>/saliency")
     def explain_saliency(file: int, sample: int) -> Response:
         values = values_of(MAP)
-        label, explainer = values.integer("label"), values.text("explainer")
-        if label is None or explainer is None:
-            raise Malformed("label" if label is None else "explainer", "is required")
+        label, explainer = values.count("label"), values.word("explainer")
 
         def path(conn: Connection) -> str | None:
             return explained.map_path(conn, *_key(file, sample), label, explainer)
@@ -716,8 +714,11 @@ SCHEMAS: dict[str, Schema] = {
     "ExplainRecordPage": _pages("ExplainRecord"),
 }
 PATH = {
-    "file": ("Id of the explain file.", {"type": "integer"}),
-    "sample": ("Number of the sample.", {"type": "integer"}),
-    "offset": ("Where the record begins in its file, bytes.", {"type": "integer"}),
+    "file": ("Id of the explain file.", {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}),
+    "sample": ("Number of the sample.", {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}),
+    "offset": (
+        "Where the record begins in its file, bytes.",
+        {"type": "integer", "format": "int64", "minimum": 0, "maximum": 2**63 - 1},
+    ),
 }
 """Parameters in paths: words and schemas."""

@@ -41,7 +41,7 @@ NODES = Route(
     " A page of a search may hold fewer items than `limit`: go on while there is `next`.",
     (
         Parameter("scope", Kind.TEXT, "Name of a scope. Absent or empty: the whole graph.", max_length=MAX_NAME),
-        Parameter("search", Kind.TEXT, "Text in the last part of the name, upper and lower case alike."),
+        Parameter("search", Kind.TEXT, "Text in the last part of the name, upper and lower case alike.", min_length=1),
         LIMIT,
         AFTER,
     ),
@@ -55,7 +55,7 @@ NODE = Route(
     "What the graph says of a node: its inputs in their order, the nodes that take its output, its attributes. Lists"
     " are cut to `limit`; the counts say how many there are. Several nodes of one name are several items.",
     (
-        Parameter("name", Kind.TEXT, "Name of the node or scope. Needed.", max_length=MAX_NAME),
+        Parameter("name", Kind.TEXT, "Name of the node or scope.", max_length=MAX_NAME, example="Default/conv1"),
         Parameter(
             "limit", Kind.INTEGER, "Inputs and outputs at most, each.", default=100, minimum=1, maximum=MAX_EDGES
         ),
@@ -156,8 +156,6 @@ def found(conn: Connection, key: blobs.Key) -> blobs.BlobRow:
 def page(conn: Connection, row: blobs.BlobRow, values: Values) -> Response:
     """Render what is in a scope."""
     graph, name, search = Graph(conn, row.key), values.text("scope") or "", values.text("search")
-    if search == "":
-        raise Malformed("search", "is not empty")
     first, last = 0, 2**31 - 1
     if name:
         scope = _one(graph, name, "scope")
@@ -210,10 +208,7 @@ def _search(graph: Graph, first: int, last: int, limit: int, wanted: str) -> tup
 
 def detail(conn: Connection, row: blobs.BlobRow, values: Values) -> Response:
     """Render the nodes of a name."""
-    name = values.text("name")
-    if name is None:
-        raise Malformed("name", "is needed: the name of a node, as the list of nodes has it")
-    graph, limit = Graph(conn, row.key), values.count("limit")
+    graph, name, limit = Graph(conn, row.key), values.word("name"), values.count("limit")
     numbers = graph.named(_bytes(name))
     if not numbers:
         raise _unknown(name, "name")

@@ -71,7 +71,7 @@ def _route(kind: Kind) -> Route:
         AFTER,
     )
     return Route(
-        kind.path, kind.path.strip("/"), kind.title, about, parameters, f"{kind.name}Page", (404,), of_jobs=True
+        kind.path, kind.path.strip("/"), kind.title, about, parameters, f"{kind.name}Items", (404,), of_jobs=True
     )
 
 

@@ -123,11 +123,17 @@ class Lanes:
     """waitress's dispatcher: which thread serves a channel's next request."""
 
     def __init__(
-        self, limits: Limits, waits: Callable[[str, str], bool], *, clock: Callable[[], float] = time.monotonic
+        self,
+        limits: Limits,
+        waits: Callable[[str, str], bool],
+        refused: Callable[[int], None] = lambda _status: None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`waits` tells of path and query string whether their answer waits for news."""
+        """`waits` tells of path and query string whether their answer waits for news; `refused` is told statuses."""
         self._limits = limits
         self._waits = waits
+        self._told = refused
         self._clock = clock
         self._answers = Lane("answer", threads=limits.threads, room=limits.queue)
         self._events = Lane("events", threads=limits.events, room=0)
@@ -164,6 +170,7 @@ class Lanes:
     def _say(self, client: str, refused: Refused) -> None:
         """Log that requests are refused: now and then, for it is then that there is no time to log."""
         self._refused += 1
+        self._told(refused.code)
         if self._clock() >= self._say_at:
             log.get().warning("overloaded", refused=self._refused, client=client, status=refused.code)
             self._refused = 0

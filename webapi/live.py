@@ -135,7 +135,9 @@ class Hub:
     def enter(self) -> None:
         """Count one more client. Retry where there are as many as may be."""
         with self._moved:
-            if self.clients >= self._most or self._ended.is_set():
+            if self._ended.is_set():
+                raise Retry("the server ends: come again in a moment")
+            if self.clients >= self._most:
                 raise Retry(
                     f"{self._most} clients wait for events, and no more may (--max-events-clients): poll"
                     " /api/v1/changes"

@@ -10,30 +10,29 @@ from typing import Any
 from indexer import nodes, payload
 from indexer.plugins import KINDS
 from indexer.types import CacheStatus, DataClass, Format, ShardKind, ShardState
-from webapi import compare, explain, formats, graphs, kinds, live, runs, sql, tables
+from webapi import answers, compare, explain, formats, graphs, kinds, live, respond, runs, sql, tables, v1
 from webapi.address import root
-from webapi.parameters import MAX_REPEATS, Kind, Parameter
-from webapi.v1 import BASE, PAYLOADS, ROUTES, Route
+from webapi.parameters import INT64, MAX_REPEATS, Kind, Parameter
+from webapi.v1 import BASE, PAYLOADS, Route
 
 Schema = dict[str, Any]
 
-STATUSES = {
-    304: "Nothing changed since the answer whose ETag came back in If-None-Match.",
-    400: "A parameter is unknown, malformed or out of range; `parameter` names it.",
-    401: "A token is needed, or another one: `Authorization: Bearer TOKEN`.",
-    403: "The Host header names no address of this server, or a page of another site asks; for `/sql` also: it is off,"
-    " or the database role has too many rights.",
-    404: "No such job or tag; `parameter` names what was looked for.",
-    405: "Everything is read with GET or HEAD.",
-    415: "A query comes as text/plain or application/json.",
-    429: "Too many requests of this client wait; Retry-After says when to try again.",
-    500: "A defect of this program; its log has more.",
-    501: "The format needs a library that the server does not have.",
-    503: "The database cannot be read now, or too many requests wait; Retry-After says when to try again, where that"
-    " may help.",
-    504: "The query passed its deadline; ask for less.",
-}
-ALWAYS = (400, 401, 403, 405, 429, 500, 503, 504)
+DOCUMENT = Route(
+    "/openapi.json", "openapi", "This document", "The API for programs, as OpenAPI 3.1.", (), "OpenAPI", ()
+)
+DOCS = Route("/docs", "docs", "This document for people", "A page that needs nothing from elsewhere.", (), "", ())
+GROUPS: tuple[tuple[str, str, tuple[Route, ...]], ...] = (
+    ("server", "How it is, and this document.", (v1.HEALTH, DOCUMENT, DOCS)),
+    ("jobs", "Train jobs, their files and tags.", (v1.JOBS, v1.JOB_DETAIL, v1.JOB_FILES, v1.JOB_TAGS)),
+    ("points", "Numbers: curves, raw points, one tag over all jobs.", (v1.SERIES, v1.POINTS, compare.ROUTE)),
+    ("runs", "What jobs were trained from and with.", runs.ROUTES),
+    ("sql", "Queries of your own.", (sql.ROUTE,)),
+    ("payloads", "What is no number, a list a kind, and its bytes.", (*kinds.ROUTES, kinds.BLOB)),
+    ("graphs", "What is in a graph.", graphs.ROUTES),
+    ("explain", "Explained samples.", explain.ROUTES),
+    ("live", "What changes, as it does.", live.ROUTES),
+)
+"""All routes, as the document and generated clients group them: name, words, routes."""
 
 
 # Schemas --------------------------------------------------------------------------------------------------------------
@@ -101,7 +100,7 @@ def _records(facts: Schema) -> Schema:
 
 
 def _by_column(facts: Schema) -> Schema:
-    columns = _any("A list a column, all equally long.") | {"additionalProperties": {"type": "array"}}
+    columns = _any("A list a column, all equally long.") | {"additionalProperties": _list(_CELL, "A column.")}
     return _object({"columns": columns, **facts}, "A table, a list a column.")
 
 
@@ -152,6 +151,20 @@ _GRAPH_END = {
     "control": {"type": "boolean", "description": "Says only what comes first; no data."},
 }
 
+_INDEXER = _object(
+    {
+        "alive": {"type": "boolean", "description": "Heard of lately."},
+        "heartbeat": _time("When it was heard of last."),
+        "lag": {"type": "number", "description": "Seconds since then."},
+        "state": _text("What it does: scanning, loading, watching, waiting, stopped."),
+        "message": _nullable(_text("What it waits for, or what went wrong.")),
+        "holder": _text("`host:pid`."),
+        "version": _text("Its version."),
+        "started_at": _time("When it started."),
+    },
+    "The indexer that was heard of last; null where there never was one.",
+)
+
 SCHEMAS: dict[str, Schema] = {
     "Problem": _object(
         {
@@ -166,7 +179,12 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Health": _object(
         {
-            "status": _text("`ok`: the database can be read.", const="ok"),
+            "status": _text("`ok`, or `degraded`: see `problems`.", enum=["ok", "degraded"]),
+            "problems": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "What is wrong, and what to do; empty where all is well.",
+            },
             "version": _text("Version of this program."),
             "database": _object(
                 {
@@ -180,23 +198,17 @@ SCHEMAS: dict[str, Schema] = {
                         "type": "boolean",
                         "description": "The log grows because a reader keeps a transaction open: end that reader.",
                     },
+                    "free_bytes": _nullable(_integer("Free on its disk; null where that cannot be seen: PostgreSQL.")),
+                    "disk_bytes": _nullable(_integer("Size of its disk, as free_bytes.")),
                 },
                 "The database.",
             ),
-            "indexer": _object(
-                {
-                    "alive": {"type": "boolean", "description": "Heard of lately."},
-                    "heartbeat": _time("When it was heard of last."),
-                    "lag": {"type": "number", "description": "Seconds since then."},
-                    "state": _text("What it does: scanning, loading, watching, waiting, stopped."),
-                    "message": _nullable(_text("What it waits for, or what went wrong.")),
-                    "holder": _text("`host:pid`."),
-                    "version": _text("Its version."),
-                    "started_at": _time("When it started."),
-                },
-                "The indexer that was heard of last; null where there never was one.",
-            )
-            | {"type": ["object", "null"]},
+            "indexer": _INDEXER | {"type": ["object", "null"]},
+            "indexers": {
+                "type": "array",
+                "items": _INDEXER,
+                "description": "All that are registered, the one heard of last first; on SQLite there is one at most.",
+            },
             "scanned_at": _time("End of the last whole scan."),
             "bytes_behind": _integer("On disk and not indexed yet."),
             "jobs": _object(
@@ -204,7 +216,7 @@ SCHEMAS: dict[str, Schema] = {
             ),
         },
         "How the database and its indexer are. Without the token that is asked for: only `status`.",
-        optional=["version", "database", "indexer", "scanned_at", "bytes_behind", "jobs"],
+        optional=["problems", "version", "database", "indexer", "indexers", "scanned_at", "bytes_behind", "jobs"],
     ),
     "Job": _object(
         {
@@ -223,6 +235,7 @@ SCHEMAS: dict[str, Schema] = {
             "last_error": _nullable(_text("Why its last pass failed.")),
             "access_time": _time("When somebody looked at it last."),
             "evicted_at": _time("Since when it is left out of the cache; a look at it has it loaded."),
+            "pruned_at": _time("When tags or points of it were pruned last."),
             "revision": _integer("change_counter of its last commit."),
             "bad_records": _integer("Damaged records in its files."),
             "bad_bytes": _integer("Bytes of them."),
@@ -340,7 +353,7 @@ SCHEMAS: dict[str, Schema] = {
         optional=["payloads"],
     ),
     **{f"{kind.name}Item": _item(kind) for kind in KINDS},
-    **{f"{kind.name}Page": _page(f"{kind.name}Item") for kind in KINDS},
+    **{f"{kind.name}Items": _page(f"{kind.name}Item") for kind in KINDS},
     **explain.SCHEMAS,
     "Lineage": _object(
         {
@@ -418,7 +431,7 @@ SCHEMAS: dict[str, Schema] = {
             "outputs": _list(_object(_GRAPH_END, "One."), "Nodes that have it as an input."),
             "output_count": _integer("How many there are."),
             "data_type": _nullable(_text("Of its output, as far as the graph says.")),
-            "shape": {"type": ["array", "null"], "description": "Shapes of its outputs; -1, -2: unknown."},
+            "shape": _nullable(_list(_CELL, "Shapes of its outputs; -1, -2: unknown.")),
             "device": _nullable(_text("Where it is placed.")),
             "attributes": _list(
                 _object(
@@ -472,6 +485,15 @@ SCHEMAS: dict[str, Schema] = {
         },
         "Changes since a number of the change counter.",
     ),
+    "OpenAPI": _object(
+        {
+            "openapi": _text("Version of the specification, which says what else there is."),
+            "info": _any("What this is."),
+            "paths": _any("Operations by path and method."),
+            "components": _any("What operations refer to."),
+        },
+        "An OpenAPI document.",
+    ),
     "JobPage": _page("Job"),
     "FilePage": _page("File"),
     "TagPage": _page("Tag"),
@@ -492,32 +514,19 @@ def document(version: str) -> Schema:
             ' strings "NaN", "Infinity" and "-Infinity". Unknown fields are to be ignored.',
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": root() + BASE}],
+        "servers": [{"url": root() + BASE, "description": "This server."}],
+        "security": answers.SECURITY,
+        "tags": [{"name": name, "description": words} for name, words, _ in GROUPS],
         "paths": {
-            path: operations
-            for route in (
-                *ROUTES,
-                *runs.ROUTES,
-                compare.ROUTE,
-                sql.ROUTE,
-                *kinds.ROUTES,
-                *graphs.ROUTES,
-                kinds.BLOB,
-                *explain.ROUTES,
-                *live.ROUTES,
-            )
+            path: {method: {"tags": [group], **operation} for method, operation in operations.items()}
+            for group, _, routes in GROUPS
+            for route in routes
             for path, operations in _paths(route)
         },
         "components": {
             "schemas": SCHEMAS,
-            "responses": {
-                str(status): {
-                    "description": description,
-                    "content": {"application/problem+json": {"schema": _ref("Problem")}},
-                }
-                for status, description in STATUSES.items()
-                if status != 304
-            },
+            "responses": answers.responses(_ref("Problem")),
+            "securitySchemes": answers.SECURITY_SCHEMES,
         },
     }
 
@@ -535,6 +544,7 @@ def _paths(route: Route) -> Iterator[tuple[str, Schema]]:
             suffixed[method] = operation | {
                 "operationId": f"{operation['operationId']}-form",
                 "parameters": [form, *operation["parameters"]],
+                "responses": operation["responses"] | {"404": _problem(404, method)},
             }
         yield f"{route.path}.{{form}}", suffixed
 
@@ -547,7 +557,7 @@ def _posted(route: Route) -> Schema:
         "text/plain": {"schema": {"type": "string"}},
         "application/json": {"schema": {"type": "object", "properties": fields, "required": ["q"]}},
     }
-    unsupported = {"415": {"$ref": "#/components/responses/415"}}
+    unsupported = {"415": _problem(415, "post")}
     return operation | {
         "operationId": f"{route.name}-post",
         "parameters": [one for one in operation["parameters"] if one["name"] != "q"],
@@ -558,21 +568,42 @@ def _posted(route: Route) -> Schema:
 
 def _content(route: Route) -> Schema:
     """Return the content types of an answer."""
+    if route in _OTHERWISE:
+        return _OTHERWISE[route]
     if not route.answer:
-        return _EVENTS if route is live.EVENTS else _BYTES
+        return answers.BYTES
     if route not in _FORMATTED:
-        return {"application/json": {"schema": _ref(route.answer)}}
+        return {respond.JSON: {"schema": _ref(route.answer)}}
     shapes = ("SqlRecords", "SqlColumns") if route is sql.ROUTE else ("Records", "Columns", "Rows")
-    content: Schema = {"application/json": {"schema": {"anyOf": [_ref(name) for name in (route.answer, *shapes)]}}}
+    content: Schema = {respond.JSON: {"schema": {"anyOf": [_ref(name) for name in (route.answer, *shapes)]}}}
     others = [name.partition(";")[0] for form, name in formats.CONTENT_TYPES.items() if form != "json"]
     return content | {name: {"schema": {"type": "string", "format": "binary"}} for name in others}
 
 
 _FORMATTED = (*tables.ROUTES, sql.ROUTE)
+_OTHERWISE: dict[Route, Schema] = {
+    live.EVENTS: {"text/event-stream": {"schema": {"type": "string"}}},
+    DOCS: {"text/html": {"schema": {"type": "string"}}},
+}
+
+
+def _headers(route: Route) -> Schema:
+    """Return the headers of an answer that succeeds."""
+    names = ["ETag"] if route.conditional else []
+    if route is sql.ROUTE:
+        names.append(sql.TRUNCATED)
+    elif route in _FORMATTED:
+        names.append("Link")
+    if not route.answer and route not in _OTHERWISE:
+        names.append("Content-Disposition")
+    return answers.headers(names)
 
 
 def _operation(route: Route) -> Schema:
-    errors = sorted({*ALWAYS, *route.errors, *([501] if route in _FORMATTED else [])})
+    errors = sorted({*answers.ALWAYS, *route.errors, *([304] if route.conditional else [])})
+    sent = [answers.IF_NONE_MATCH] if route.conditional else []
+    if route is live.EVENTS:
+        sent = [answers.LAST_EVENT_ID]
     return {
         "operationId": route.name,
         "summary": route.summary,
@@ -580,46 +611,46 @@ def _operation(route: Route) -> Schema:
         "parameters": [
             *(_PATH[name] for name in re.findall(r"{(\w+)}", route.path)),
             *(_parameter(parameter) for parameter in route.parameters),
+            *sent,
         ],
         "responses": {
-            "200": {
-                "description": "The answer.",
-                "content": _content(route),
-            },
-            **({"304": {"description": STATUSES[304]}} if route.conditional else {}),
-            **{str(status): {"$ref": f"#/components/responses/{status}"} for status in errors},
+            "200": {"description": "The answer.", "headers": _headers(route), "content": _content(route)},
+            **{str(status): _problem(status, "get") for status in errors},
         },
     }
+
+
+def _problem(status: int, method: str) -> Schema:
+    """Return the answer of a status other than 200."""
+    return answers.bare(str(status)) if method == "head" else {"$ref": f"#/components/responses/{status}"}
 
 
 def _head(route: Route) -> Schema:
     """The same without a body."""
     operation = _operation(route)
-    answers: dict[str, Schema] = {"200": {"description": "As GET, without a body."}}
-    for status in operation["responses"]:
-        if status != "200":
-            answers[status] = {"description": STATUSES[int(status)]}
-    return operation | {"operationId": f"{route.name}-head", "responses": answers}
+    found: Schema = {"200": {"description": "As GET, without a body.", "headers": _headers(route)}}
+    found |= {status: _problem(int(status), "head") for status in operation["responses"] if status != "200"}
+    return operation | {"operationId": f"{route.name}-head", "responses": found}
 
 
 def _in_path(name: str, description: str, schema: Schema) -> Schema:
     return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
 
 
+SMALL: Schema = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+LARGE: Schema = {"type": "integer", "format": "int64", "minimum": -INT64, "maximum": INT64 - 1}
 _PATH: dict[str, Schema] = {
     "id": _in_path(
         "id",
         "A job's id, its train_id url-quoted (`.%2Fa%2Fb`), or `root:./a/b` where several roots have it.",
-        {"type": "string"},
+        {"type": "string", "minLength": 1},
     ),
-    "tag": _in_path("tag", "Id of the tag.", {"type": "integer"}),
-    "step": _in_path("step", "Step of the point.", {"type": "integer", "format": "int64"}),
-    "seq": _in_path("seq", "Seq of the point.", {"type": "integer"}),
+    "tag": _in_path("tag", "Id of the tag.", SMALL),
+    "step": _in_path("step", "Step of the point.", LARGE),
+    "seq": _in_path("seq", "Seq of the point.", SMALL),
     **{name: _in_path(name, *words) for name, words in explain.PATH.items()},
-    "ordinal": _in_path("ordinal", "Number of the payload within its point.", {"type": "integer"}),
+    "ordinal": _in_path("ordinal", "Number of the payload within its point.", SMALL),
 }
-_EVENTS: Schema = {"text/event-stream": {"schema": {"type": "string"}}}
-_BYTES: Schema = {name: {"schema": {"type": "string", "format": "binary"}} for name in ("*/*",)}
 
 
 def _parameter(parameter: Parameter) -> Schema:
@@ -631,10 +662,13 @@ def _parameter(parameter: Parameter) -> Schema:
             schema = {"type": "string", "enum": list(parameter.choices)}
         case Kind.TEXT:
             schema = {"type": "string", "maxLength": parameter.max_length}
+            if parameter.min_length:
+                schema["minLength"] = parameter.min_length
     if parameter.default is not None:
         schema["default"] = parameter.default
     if parameter.repeatable:
         schema = {"type": "array", "items": schema, "maxItems": MAX_REPEATS}
+    example = parameter.example
     return {
         "name": parameter.name,
         "in": "query",
@@ -642,5 +676,5 @@ def _parameter(parameter: Parameter) -> Schema:
         "description": parameter.description,
         "schema": schema,
         **({"style": "form", "explode": True} if parameter.repeatable else {}),
-        **({} if parameter.example is None else {"example": parameter.example}),
+        **({} if example is None else {"example": int(example) if parameter.kind == Kind.INTEGER else example}),
     }

@@ -44,6 +44,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     repeatable: bool = False
     max_length: int = MAX_TEXT
+    min_length: int = 0
     example: str | None = None  # it must be given, for instance so
 
     def read(self, text: str) -> int | str:
@@ -59,6 +60,8 @@ class Parameter:
             case Kind.TEXT:
                 if len(text) > self.max_length:
                     raise Malformed(self.name, f"has at most {self.max_length} characters")
+                if len(text) < self.min_length:
+                    raise Malformed(self.name, "is not empty")
         return text
 
 

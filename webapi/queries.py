@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -26,16 +25,15 @@ from sqlalchemy import (
     or_,
     select,
     table,
-    text,
     tuple_,
 )
 from sqlalchemy.exc import DBAPIError
 
 from indexer import text as names
 from indexer.db.dialect import POSTGRESQL
+from indexer.db.health import IndexerRow, indexers
 from indexer.db.schema import (
     INDEX_STATE,
-    INDEXER,
     JOB,
     RESTART,
     ROOT,
@@ -44,6 +42,7 @@ from indexer.db.schema import (
     TAG,
     TENSOR_POINT,
 )
+from indexer.db.space import Space, space
 from indexer.errors import Refuse
 from indexer.types import CacheStatus, RestartCause
 from indexer.version import REVISION, VERSION_TABLE
@@ -144,6 +143,7 @@ class JobRow(NamedTuple):
     last_error: str | None
     access_time: float | None
     evicted_at: float | None
+    pruned_at: float | None
     revision: int
     bad_records: int = 0
     bad_bytes: int = 0
@@ -214,28 +214,15 @@ PointRow = tuple[int, int, int, float | None, float | None]
 """A point: tag_id, step, seq, wall_time, value."""
 
 
-class IndexerRow(NamedTuple):
-    """The indexer that was heard of last."""
-
-    host: str
-    pid: int
-    version: str
-    started_at: float
-    heartbeat: float
-    state: str
-    message: str | None
-
-
 class Health(NamedTuple):
     """How the database and its indexer are."""
 
     state: State
-    size_bytes: int
-    indexer: IndexerRow | None
+    space: Space
+    indexers: list[IndexerRow]  # the one heard of last first
     scanned_at: float | None
     jobs: dict[str, int]  # cache_status → how many
     bytes_behind: int  # on disk and not indexed
-    wal_bytes: int | None  # SQLite only
 
 
 _JOB_COLUMNS: dict[str, ColumnElement[Any]] = {
@@ -264,6 +251,7 @@ SORTS: dict[str, type | tuple[type, ...]] = {
     "last_error": str,
     "access_time": (float, int),
     "evicted_at": (float, int),
+    "pruned_at": (float, int),
     "revision": int,
 }
 """What `/jobs` sorts by, with the types a cursor may hold."""
@@ -282,7 +270,6 @@ _RESTARTED = (
     .where(RESTART.c.tag_id.in_(bindparam("tags", expanding=True)), RESTART.c.cause.in_(_SUPERSEDES))
     .limit(1)
 )
-_INDEXER_COLUMNS = [INDEXER.c[name] for name in IndexerRow._fields]
 
 
 # The database ---------------------------------------------------------------------------------------------------------
@@ -301,41 +288,16 @@ def state(conn: Connection) -> State:
 def health(conn: Connection) -> Health:
     """Return how the database and its indexer are."""
     found = state(conn)
-    size = (
-        "SELECT pg_database_size(current_database())"
-        if conn.dialect.name == POSTGRESQL
-        else "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
-    )
-    indexer = indexer_heard_last(conn)
     behind = func.coalesce(func.sum(JOB.c.bytes_on_disk - JOB.c.bytes_indexed), 0)
     counts = conn.execute(select(JOB.c.cache_status, func.count(), behind).group_by(JOB.c.cache_status)).all()
     return Health(
         state=found,
-        size_bytes=conn.execute(text(size)).scalar_one(),
-        indexer=indexer,
+        space=space(conn),
+        indexers=indexers(conn),
         scanned_at=conn.execute(select(INDEX_STATE.c.scanned_at)).scalar(),
         jobs={status.value: 0 for status in CacheStatus} | {row[0]: row[1] for row in counts},
         bytes_behind=max(0, sum(int(row[2]) for row in counts)),
-        wal_bytes=_wal_bytes(conn),
     )
-
-
-def _wal_bytes(conn: Connection) -> int | None:
-    """Return how long the WAL of a SQLite file is, 0 where there is none."""
-    if conn.dialect.name == POSTGRESQL:
-        return None
-    file = conn.execute(text("SELECT file FROM pragma_database_list() WHERE name = 'main'")).scalar_one()
-    try:
-        return Path(f"{file}-wal").stat().st_size
-    except OSError:
-        return 0
-
-
-def indexer_heard_last(conn: Connection) -> IndexerRow | None:
-    """Return the indexer with the newest heartbeat, None where there never was one."""
-    newest = select(*_INDEXER_COLUMNS).order_by(INDEXER.c.heartbeat.desc(), INDEXER.c.id.desc()).limit(1)
-    row = conn.execute(newest).first()
-    return None if row is None else IndexerRow(*row)
 
 
 # Jobs -----------------------------------------------------------------------------------------------------------------

@@ -39,10 +39,12 @@ def serve(
     limits: Limits | None = None,
     waits: Callable[[str, str], bool] = lambda _path, _query: False,
     ending: Callable[[], None] = lambda: None,
+    refused: Callable[[int], None] = lambda _status: None,
 ) -> None:
     """Answer on `sock` (bound and listening) until `stop` is set; then end within 2 s, whoever is connected.
 
     waits: tells of path and query string whether an answer waits for news.  ending: called when it is time to go.
+    refused: told the status of each request that there is no room for.
     """
     limits = limits or Limits()
     sockets: dict[int, wasyncore.dispatcher] = {}
@@ -50,7 +52,7 @@ def serve(
         app,
         map=sockets,
         sockets=[sock],
-        _dispatcher=Lanes(limits, waits),
+        _dispatcher=Lanes(limits, waits, refused),
         ident=None,
         channel_timeout=IDLE_SECONDS,
         connection_limit=connections(),

@@ -22,8 +22,8 @@ from werkzeug.wrappers import Response
 from indexer import content
 from indexer import text as names
 from indexer.config import Config
-from indexer.db.connection import WAL_BYTES
 from indexer.db.engine import read_only, server_time
+from indexer.db.health import IndexerRow, alive, problems
 from indexer.payload import finite
 from indexer.types import CacheStatus, DataClass
 from indexer.version import REVISION
@@ -38,10 +38,6 @@ MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 100
 DEFAULT_POINTS = 1_000
 MAX_POINTS = 1_000_000
-ALIVE_SECONDS = 30.0
-"""An indexer that was not heard of for longer counts as gone."""
-STARVED_BYTES = 2 * WAL_BYTES
-"""A WAL of this length: a reader has kept a transaction open for long, so that nothing behind it can be copied back."""
 STREAM_POINTS = 20_000
 """Points of a streamed series read at once: one transaction, so that no slow client holds a snapshot open."""
 SERIES_AT_ONCE = 400
@@ -166,8 +162,10 @@ HEALTH = Route(
     "/health",
     "health",
     "Is it well",
-    "Whether the database can be read, what its indexer does, and how many jobs are loaded. `status` is `ok` while the"
-    " database can be read, also where no indexer runs.",
+    "Whether the database can be read, what its indexers do, how many jobs are loaded, and what room there is."
+    " `status` is `ok` also where no indexer runs; it is `degraded`, and `problems` says why, where an indexer ended"
+    " without a word or hangs, waits for something, or the disk is nearly full. The HTTP status is 200 in either case,"
+    " 503 where the database cannot be read.",
     (),
     "Health",
     (),
@@ -283,33 +281,26 @@ class Conditional(Protocol):
 def health(site: Site, conn: Connection) -> Response:
     """Render `/health`."""
     found = queries.health(conn)
-    heard = told(site, found.indexer)
-    indexer = None
-    if heard is not None:
-        now = server_time(conn) or site.now()
-        indexer = {
-            "alive": alive(heard, now),
-            "heartbeat": heard.heartbeat,
-            "lag": max(0.0, now - heard.heartbeat),
-            "state": heard.state,
-            "message": heard.message,
-            "holder": f"{heard.host}:{heard.pid}",
-            "version": heard.version,
-            "started_at": heard.started_at,
-        }
+    now = server_time(conn) or site.now()
+    known = told(site, found.indexers)
+    wrong = list(problems(known, found.space, now))
     body = {
-        "status": "ok",
+        "status": "degraded" if wrong else "ok",
+        "problems": wrong,
         "version": site.version,
         "database": {
             "dialect": conn.dialect.name,
             "revision": REVISION,
             "id": found.state.database_id,
             "change_counter": found.state.change_counter,
-            "size_bytes": found.size_bytes,
-            "wal_bytes": found.wal_bytes,
-            "checkpoint_starved": (found.wal_bytes or 0) > STARVED_BYTES,
+            "size_bytes": found.space.size,
+            "wal_bytes": found.space.wal,
+            "checkpoint_starved": found.space.starved,
+            "free_bytes": found.space.free,
+            "disk_bytes": found.space.disk,
         },
-        "indexer": indexer,
+        "indexer": _indexer(known[0], now) if known else None,
+        "indexers": [_indexer(one, now) for one in known],
         "scanned_at": found.scanned_at,
         "bytes_behind": found.bytes_behind,
         "jobs": found.jobs,
@@ -319,10 +310,17 @@ def health(site: Site, conn: Connection) -> Response:
     return answer
 
 
-def told(site: Site, indexer: queries.IndexerRow | None) -> queries.IndexerRow | None:
-    """Return an indexer with what the one beside us waits for, where it does: its row may be older."""
-    waiting = site.waiting()
-    return indexer if waiting is None or indexer is None else indexer._replace(state="waiting", message=waiting)
+def _indexer(heard: IndexerRow, now: float) -> dict[str, Any]:
+    return {
+        "alive": alive(heard, now),
+        "heartbeat": heard.heartbeat,
+        "lag": max(0.0, now - heard.heartbeat),
+        "state": heard.state,
+        "message": heard.message,
+        "holder": f"{heard.host}:{heard.pid}",
+        "version": heard.version,
+        "started_at": heard.started_at,
+    }
 
 
 def well(conn: Connection) -> Response:
@@ -333,12 +331,10 @@ def well(conn: Connection) -> Response:
     return answer
 
 
-def alive(indexer: queries.IndexerRow, now: float) -> bool:
-    """Tell whether the indexer was heard of lately and did not say good-bye.
-
-    A heartbeat from further ahead is of one that died before its clock went back: it would have said so since.
-    """
-    return indexer.state != "stopped" and abs(now - indexer.heartbeat) <= ALIVE_SECONDS
+def told(site: Site, known: list[IndexerRow]) -> list[IndexerRow]:
+    """Return indexers with what the one beside us waits for, where it does: its row may be older."""
+    waiting = site.waiting()
+    return known if waiting is None or not known else [known[0]._replace(state="waiting", message=waiting), *known[1:]]
 
 
 def jobs_wanted(values: Values) -> queries.JobsWanted:

@@ -175,7 +175,7 @@ def ensure_index(database: Database) -> bool:
                     "ALTER TABLE tensor_points ADD CONSTRAINT pk_tensor_points PRIMARY KEY USING INDEX pk_tensor_points"
                 )
     except Retry as e:
-        log.get().info("postponed primary key", why=str(e))
+        log.get().info("key_postponed", why=str(e))
     return True
 
 
@@ -233,7 +233,7 @@ def images_work() -> bool:
             if _read_back(columns) != _as_stored(columns):
                 raise ValueError("an image was read back with other values")
     except (AttributeError, ValueError, sqlite3.Error) as e:  # AttributeError: a Python built without deserialize
-        log.get().warning("took the slow path into SQLite", why=str(e))
+        log.get().warning("slow_path_taken", why=str(e))
         return False
     return True
 

@@ -22,6 +22,7 @@ class Indexer(NamedTuple):
     host: str
     heartbeat: float  # seconds since the epoch
     state: str
+    message: str | None = None  # what it waits for
 
 
 @dataclass(slots=True)
@@ -68,7 +69,9 @@ def examine(url: str) -> Condition:
             found.server.without_key = bulk.index_missing(conn)
         found.roots = [row[0] for row in conn.execute("SELECT path FROM roots ORDER BY id")]
         found.newest_mtime_ns = conn.value("SELECT coalesce(max(mtime_ns), 0) FROM shards")
-        query = "SELECT pid, host, heartbeat, state FROM indexers WHERE state <> 'stopped' ORDER BY heartbeat DESC"
+        query = (
+            "SELECT pid, host, heartbeat, state, message FROM indexers WHERE state <> 'stopped' ORDER BY heartbeat DESC"
+        )
         found.indexers = [Indexer(*row) for row in conn.execute(query)]
         return found
 

@@ -77,15 +77,25 @@ def check(conn: Connection, job_id: int, job: str, findings: Findings) -> Totals
     return totals
 
 
+_KNOWN = (  # of the rows `p` of a tag
+    "SELECT 1 FROM tags t WHERE t.id = p.tag_id",
+    "SELECT 1 FROM loose_tags l WHERE l.tag_id = p.tag_id",  # on their way out, or in
+    "SELECT 1 FROM kept_segments k WHERE k.tag_id = -p.tag_id",  # aside while their job is read again
+)
+
+
 def orphans(conn: Connection, findings: Findings) -> None:
-    """Note rows of tags that there are not, in all of the database."""
+    """Note rows of tags that there are not, in all of the database, and tags whose rows are about to be deleted."""
+    unknown = " AND ".join(f"NOT EXISTS ({known})" for known in _KNOWN)
     for table in _OF_TAG:
-        query = (
-            f"SELECT p.tag_id, count(*) FROM {table} p WHERE NOT EXISTS (SELECT 1 FROM tags t WHERE t.id = p.tag_id) "
-            "GROUP BY p.tag_id ORDER BY p.tag_id"
-        )
+        query = f"SELECT p.tag_id, count(*) FROM {table} p WHERE {unknown} GROUP BY p.tag_id ORDER BY p.tag_id"
         for tag_id, count in conn.execute(query):
             findings.add(Place(), f"{table} of tag {tag_id}, which is none", None, f"{count} rows", by="tags")
+    for (tag_id,) in conn.execute("SELECT l.tag_id FROM loose_tags l JOIN tags t ON t.id = l.tag_id ORDER BY 1"):
+        findings.add(Place(), f"loose_tags of tag {tag_id}, which is in use", None, "a row", by="tags")
+    waiting = conn.value("SELECT count(*) FROM loose_tags")
+    if waiting:
+        findings.note(f"points of {waiting} tags belong to no job: an indexer that runs deletes, or uses, them")
 
 
 # Statistics -----------------------------------------------------------------------------------------------------------

@@ -53,6 +53,11 @@ def into_postgresql(source: Connection, url: str, report: Report) -> list[Copied
                         f"SELECT setval(pg_get_serial_sequence('{shape.name}', 'id'), "
                         f"coalesce(max(id), 1), max(id) IS NOT NULL) FROM {shape.name}"
                     )
+            # Points under ids of tags that are gone are in the copy, too, and swept there: nobody else gets these ids.
+            conn.execute(
+                "SELECT setval(pg_get_serial_sequence('tags', 'id'), max(id)) FROM (SELECT id FROM tags "
+                "UNION ALL SELECT abs(tag_id) FROM loose_tags) AS known HAVING max(id) IS NOT NULL"
+            )
             return copied
     finally:
         database.dispose()

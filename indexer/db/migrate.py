@@ -127,10 +127,29 @@ def _migrate(url: str, revision: str) -> None:
             found = _current(lambda query: conn.exec_driver_sql(query).all(), conn.dialect.name)
             if found is not None and found > REVISION:
                 raise Refuse(newer(found))
+            if found is not None and conn.dialect.name == POSTGRESQL:
+                _alone(conn)
             if found != REVISION or revision != "head":
                 command.upgrade(config(conn), revision)
     finally:
         engine.dispose()
+
+
+def _alone(conn: sqlalchemy.Connection) -> None:
+    """Refuse while an indexer works on a PostgreSQL database; until we are done none can begin, or beat.
+
+    On SQLite whoever migrates holds the lock of the one indexer there may be.
+    """
+    from indexer.db.engine import server_time
+    from indexer.db.health import ALIVE_SECONDS, alive, indexers
+
+    conn.exec_driver_sql("LOCK TABLE indexers IN EXCLUSIVE MODE")
+    for one in indexers(conn):
+        if alive(one, server_time(conn) or 0.0):
+            raise Refuse(
+                f"process {one.pid} on {one.host} (summarydb {one.version}) indexes into the database, and speaks the"
+                f" schema it has now: end it first. Was it killed, then it counts as gone {ALIVE_SECONDS:.0f} s later"
+            )
 
 
 def _new(dialect: str) -> list[str]:

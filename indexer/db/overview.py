@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, case, cast, func, inspect, select
+from sqlalchemy import BigInteger, Connection, case, cast, func, inspect, null, select
 
 from indexer.db.schema import BLOB_COUNT, INDEX_STATE, INDEXER, JOB, METADATA, ROOT, SHARD, TAG
 
 EXPLAIN = METADATA.tables["explain_files"]
+PRUNED_JOB = METADATA.tables["pruned_jobs"]
+_ADDED = ("evicted_at", "pruned_at")  # columns of jobs that the first schemas lack
 
 Values = Mapping[str, Any]
 
@@ -27,6 +29,7 @@ class Overview:
 
 def overview(conn: Connection) -> Overview:
     """Return what the database holds."""
+    known = {column["name"] for column in inspect(conn).get_columns(JOB.name)}
     shards = (
         select(
             SHARD.c.job_id,
@@ -51,6 +54,7 @@ def overview(conn: Connection) -> Overview:
             JOB.c.update_time,
             JOB.c.missing_since,
             JOB.c.last_error,
+            *(JOB.c[name] if name in known else null().label(name) for name in _ADDED),
             *(
                 func.coalesce(shards.c[name], 0).label(name)
                 for name in ("files", "torn", "dead", "bad_records", "bad_bytes")
@@ -62,11 +66,12 @@ def overview(conn: Connection) -> Overview:
     state = conn.execute(select(INDEX_STATE.c.change_counter, INDEX_STATE.c.scanned_at)).mappings().first()
     indexers = select(INDEXER)
     bad = _bad_payloads(conn)
+    pruned = _pruned_jobs(conn)
     roots = select(ROOT.c.id, ROOT.c.name, ROOT.c.path).order_by(ROOT.c.id)
     return Overview(
         state=None if state is None else dict(state),
         indexers=[dict(row) for row in conn.execute(indexers.order_by(INDEXER.c.heartbeat.desc())).mappings()],
-        roots=[dict(row) for row in conn.execute(roots).mappings()],
+        roots=[{**row, "pruned_jobs": pruned.get(row["id"], 0)} for row in conn.execute(roots).mappings()],
         jobs=[{**row, "bad_payloads": bad.get(row["id"], 0)} for row in conn.execute(jobs).mappings()],
     )
 
@@ -85,6 +90,14 @@ def _bad_payloads(conn: Connection) -> dict[int, int]:
             for job_id, count in conn.execute(query):
                 bad[job_id] = bad.get(job_id, 0) + count
     return bad
+
+
+def _pruned_jobs(conn: Connection) -> dict[int, int]:
+    """Return how many jobs of each root are passed over, as far as the schema knows such."""
+    if not inspect(conn).has_table(PRUNED_JOB.name):
+        return {}
+    query = select(PRUNED_JOB.c.root_id, func.count()).group_by(PRUNED_JOB.c.root_id)
+    return {int(row[0]): int(row[1]) for row in conn.execute(query)}
 
 
 def _count(condition: Any) -> Any:

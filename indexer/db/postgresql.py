@@ -27,7 +27,7 @@ TYPES: Mapping[str, str] = (
     | dict.fromkeys(("name_key", "first_step", "last_step", "min_step", "max_step"), "bigint")
     | dict.fromkeys(("nan_count", "pos_inf_count", "neg_inf_count", "rolled_count", "rolled_step"), "bigint")
     | dict.fromkeys(("create_time", "update_time", "start_time", "missing_since", "access_time"), "double precision")
-    | dict.fromkeys(("evicted_at",), "double precision")
+    | dict.fromkeys(("evicted_at", "pruned_at"), "double precision")
     | dict.fromkeys(("listed_create_time", "listed_update_time"), "double precision")
     | dict.fromkeys(("explain_create_time", "explain_update_time"), "double precision")
     | dict.fromkeys(("profiler_dir", "profiler_type", "graph_mode", "dump_dir"), "text")

@@ -131,12 +131,6 @@ def tags(conn: Connection, job_ids: Iterable[int]) -> list[TagFound]:
     ]
 
 
-def tag_bytes(conn: Connection, tag_id: int) -> list[int]:
-    """Return the bytes of payloads of a tag, decoded, by kind; at least 1 for each kind there is."""
-    query = "SELECT bytes FROM blob_counts WHERE tag_id = ?"
-    return [max(1, int(row[0])) for row in conn.execute(query, (tag_id,))]
-
-
 def sums(conn: Connection, job_ids: Iterable[int]) -> tuple[int, int, int]:
     """Return how many tags, points and bytes of payloads (decoded) jobs have."""
     chosen = among(job_ids)
@@ -174,12 +168,22 @@ def _job(row: Any) -> JobFound:
 
 # Jobs and tags go ---------------------------------------------------------------------------------------------------
 def loosen(conn: Connection, sweep_after: float, *, job_id: int | None = None, tag_ids: Iterable[int] = ()) -> None:
-    """Delete the rows of tags: all of a job, or these. Their points wait for `sweep`, at `sweep_after` or later."""
+    """Delete the rows of tags: all of a job, or these. Their points wait for `sweep`, at `sweep_after` or later.
+
+    So do those that are aside under minus its id (see indexer.db.kept): nobody will put them back.
+    """
     which = f"id IN ({among(tag_ids)})" if job_id is None else f"job_id = {int(job_id)}"
     conn.execute(
         "INSERT INTO loose_tags (tag_id, row_count, sweep_after) SELECT id, point_count + "
         f"(SELECT coalesce(sum(c.bytes), 0) / {_BYTES_A_ROW} FROM blob_counts c WHERE c.tag_id = tags.id), "
         f"CAST(? AS DOUBLE PRECISION) FROM tags WHERE {which}",
+        (sweep_after,),
+    )
+    conn.execute(
+        "INSERT INTO loose_tags (tag_id, row_count, sweep_after) SELECT -k.tag_id, sum(k.count) + "
+        f"(SELECT coalesce(sum(b.length), 0) / {_BYTES_A_ROW} FROM blobs b WHERE b.tag_id = -k.tag_id), "
+        "CAST(? AS DOUBLE PRECISION) FROM kept_segments k "
+        f"WHERE k.tag_id IN (SELECT id FROM tags WHERE {which}) GROUP BY k.tag_id",
         (sweep_after,),
     )
     conn.execute(f"DELETE FROM tags WHERE {which}")
@@ -200,13 +204,14 @@ def drop_job(conn: Connection, job_id: int, now: float) -> None:
 def drop_tags(conn: Connection, job_id: int, tag_ids: Iterable[int], now: float, revision: int) -> None:
     """Delete tags of a job with their points; what its files hold of them is not read again."""
     loosen(conn, now, tag_ids=tag_ids)
-    count_points(conn, job_id, revision)
+    note_pruned(conn, job_id, now, revision)
 
 
-def count_points(conn: Connection, job_id: int, revision: int) -> None:
-    """Say in a job's row how many points its tags have."""
+def note_pruned(conn: Connection, job_id: int, now: float, revision: int) -> None:
+    """Say in a job's row that something of it was pruned, and how many points its tags have now."""
     points = "SELECT coalesce(sum(t.point_count), 0) FROM tags t WHERE t.job_id = jobs.id"
-    conn.execute(f"UPDATE jobs SET point_count = ({points}), revision = ? WHERE id = ?", (revision, job_id))
+    statement = f"UPDATE jobs SET point_count = ({points}), pruned_at = ?, revision = ? WHERE id = ?"
+    conn.execute(statement, (now, revision, job_id))
 
 
 def pruned(conn: Connection, root_id: int) -> set[str]:

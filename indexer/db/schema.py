@@ -63,6 +63,7 @@ JOB = Table(
     Column("last_error", Text),
     Column("access_time", Double),
     Column("evicted_at", Double),  # left out of the cache since: it is loaded when somebody asks for it
+    Column("pruned_at", Double),  # tags or points of it were pruned then, and are in its files still
     Column("revision", BigInteger, nullable=False, server_default=text("0")),  # change_counter of its last commit
     Column("lease_owner", Integer),  # indexers.id; PostgreSQL only
     Column("lease_generation", Integer, nullable=False, server_default=text("0")),

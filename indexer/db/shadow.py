@@ -15,7 +15,8 @@ import numpy as np
 from indexer.db import bulk, explain, facts, retention, write
 from indexer.db.connection import Connection, among
 from indexer.db.dialect import POSTGRESQL
-from indexer.types import Rows
+from indexer.errors import Report, Retry
+from indexer.types import Rows, ShardState
 
 EXPLAIN_TABLES = (
     "explain_files",  # first: the others refer to it
@@ -67,7 +68,25 @@ def outcome(conn: Connection, wish: int) -> tuple[bool, str | None]:
 
 def finish(conn: Connection, wish: int, now: float, error: str | None = None) -> None:
     """Say that a wish came to its end."""
-    conn.execute("UPDATE reindexes SET finished_at = ?, error = ? WHERE id = ?", (now, error, wish))
+    statement = "UPDATE reindexes SET finished_at = ?, error = ? WHERE id = ? AND finished_at IS NULL"
+    conn.execute(statement, (now, error, wish))
+
+
+def hold(conn: Connection, wish: int, tag_id: int | None = None) -> None:
+    """See that a wish stays open until the transaction ends, and `tag_id` reserved for it.
+
+    What is written under an id that is not reserved any more nobody would ever sweep. Report where the wish came to its
+    end, Retry where somebody else has taken it up.
+    """
+    share = " FOR SHARE" if conn.dialect == POSTGRESQL else ""  # SQLite has one writer at a time
+    row = conn.execute(f"SELECT finished_at, error FROM reindexes WHERE id = ?{share}", (wish,)).fetchone()
+    if row is None:
+        raise Report("the job was pruned meanwhile")
+    if row[0] is not None:
+        raise Report(row[1] or "another indexer read the job again")
+    reserved = f"SELECT 1 FROM loose_tags WHERE tag_id = ? AND reindex_id = ?{share}"
+    if tag_id is not None and conn.execute(reserved, (tag_id, wish)).fetchone() is None:
+        raise Retry("another indexer began to read the job again; it goes on there")
 
 
 def give_up(conn: Connection, wish: int, now: float) -> None:
@@ -140,6 +159,7 @@ class Mirror(NamedTuple):
     create_time: float | None
     bytes_on_disk: int
     bytes_indexed: int
+    last_error: str | None
 
 
 def mirror(conn: Connection) -> Mirror:
@@ -173,25 +193,41 @@ _POINT = np.dtype([("tag_id", "i4"), ("step", "i8"), ("seq", "i4"), ("wall_time"
 
 
 # Files that are not read again --------------------------------------------------------------------------------------
-def stretches(conn: Connection, shard_id: int) -> dict[int, list[tuple[int, int, int, int]]]:
+def stretches(conn: Connection, shard: write.ShardRow) -> dict[int, list[tuple[int, int, int, int]]]:
     """Return what each tag has from a file: first_seq, first_step, last_seq, last_step of each segment, in order."""
     found: dict[int, list[tuple[int, int, int, int]]] = {}
+    table = "kept_segments" if shard.kept else "tag_segments"
     query = (
-        "SELECT tag_id, first_seq, first_step, last_seq, last_step FROM tag_segments WHERE shard_id = ? "
+        f"SELECT tag_id, first_seq, first_step, last_seq, last_step FROM {table} WHERE shard_id = ? "
         "ORDER BY tag_id, ordinal"
     )
-    for tag_id, *segment in conn.execute(query, (shard_id,)).fetchall():
+    for tag_id, *segment in conn.execute(query, (shard.id,)).fetchall():
         found.setdefault(tag_id, []).append(tuple(segment))
     return found
 
 
-def starts(conn: Connection, shard_id: int) -> dict[int, list[tuple[int, int]]]:
+def starts(conn: Connection, shard: write.ShardRow) -> dict[int, list[tuple[int, int]]]:
     """Return the session starts in a file that superseded points, by tag: seq and step, in order."""
     found: dict[int, list[tuple[int, int]]] = {}
-    query = "SELECT tag_id, seq, step FROM restarts WHERE shard_id = ? AND cause = 'session_start' ORDER BY tag_id, seq"
-    for tag_id, seq, step in conn.execute(query, (shard_id,)).fetchall():
+    table = "kept_starts WHERE" if shard.kept else "restarts WHERE cause = 'session_start' AND"
+    query = f"SELECT tag_id, seq, step FROM {table} shard_id = ? ORDER BY tag_id, seq"
+    for tag_id, seq, step in conn.execute(query, (shard.id,)).fetchall():
         found.setdefault(tag_id, []).append((seq, step))
     return found
+
+
+def extent(conn: Connection, tag_id: int) -> tuple[int, int]:
+    """Return how many points there are under an id, also where they are aside, and the bytes of their payloads.
+
+    At least one byte for each kind of payload there is.
+    """
+    if tag_id > 0:
+        points = conn.value("SELECT point_count FROM tags WHERE id = ?", (tag_id,))
+        sizes = conn.execute("SELECT bytes FROM blob_counts WHERE tag_id = ?", (tag_id,)).fetchall()
+    else:  # nothing is counted of them
+        points = conn.value("SELECT count(*) FROM tensor_points WHERE tag_id = ?", (tag_id,))
+        sizes = conn.execute("SELECT sum(length) FROM blobs WHERE tag_id = ? GROUP BY kind", (tag_id,)).fetchall()
+    return int(points), sum(max(1, int(row[0])) for row in sizes)
 
 
 def in_load_order(
@@ -259,6 +295,14 @@ def exchange(
     }
     retention.loosen(conn, now + retention.GRACE_SECONDS, job_id=job_id)
     facts.forget(conn, job_id)
+    others = [row for row in write.shards_of(conn, [job_id]) if row.id not in set(what.shards.values())]
+    # A file that came, or got another name, when the shadow was looked at last: its points are loose with the others.
+    unknown = [row.id for row in others if row.cursor]
+    nothing = [row.id for row in others if not row.cursor and row.state == ShardState.MISSING]
+    conn.execute(f"DELETE FROM shards WHERE id IN ({among(nothing)})")
+    write.update_shards(conn, [{"id": shard_id, **write.UNREAD, "state": "growing"} for shard_id in unknown])
+    write.forget_errors(conn, unknown)
+    conn.execute(f"DELETE FROM explain_files WHERE shard_id IN ({among(unknown)})")
     read_again = {shadow_id: real for shadow_id, real in what.shards.items() if shadow_id not in what.same}
     real_ids = among(read_again.values())
     conn.execute(f"DELETE FROM explain_files WHERE shard_id IN ({real_ids})")

@@ -29,6 +29,8 @@ class JobRow(NamedTuple):
     cache_status: str
     point_count: int
     start_time: float | None
+    evicted_at: float | None
+    pruned_at: float | None
 
 
 class ShardRow(NamedTuple):
@@ -96,6 +98,11 @@ def job(conn: Connection, job_id: int) -> JobRow | None:
     """Return a job, None where it is gone."""
     row = conn.execute(f"SELECT {', '.join(JobRow._fields)} FROM jobs WHERE id = ?", (job_id,)).fetchone()
     return None if row is None else JobRow(*row)
+
+
+def pruned_jobs(conn: Connection, root_id: int) -> set[str]:
+    """Return the train_ids, as stored, of a root's jobs that are not to be loaded."""
+    return {row[0] for row in conn.execute("SELECT train_id FROM pruned_jobs WHERE root_id = ?", (root_id,))}
 
 
 def shards(conn: Connection, job_id: int) -> list[ShardRow]:

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from indexer.config import Root as RootConfig
 from indexer.db import postgresql
 from indexer.db.connection import Connection, Row, among
-from indexer.errors import Retry
+from indexer.errors import Refuse, Retry
 from indexer.text import key, short_key, store
 from indexer.types import CacheStatus, RestartCause
+from indexer.version import REVISION, VERSION_TABLE
 
 SEGMENT_COLUMNS = (
     "tag_id",
@@ -27,6 +28,19 @@ SEGMENT_COLUMNS = (
 
 ERRORS_KEPT = 1_000
 """Rows of shard_errors a shard has at most; `bad_records` counts on."""
+
+UNREAD = {
+    "cursor": 0,
+    "mtime_ns": 0,
+    "file_id": None,
+    "fingerprint": None,
+    "tail": None,
+    "record_count": 0,
+    "bad_records": 0,
+    "bad_bytes": 0,
+    "lost_since": None,
+}
+"""Columns of a shard of which nothing is read."""
 
 _VALUES = 999  # parameters of one statement that every SQLite takes
 
@@ -48,6 +62,7 @@ class JobRow(NamedTuple):
     last_error: str | None
     access_time: float | None
     evicted_at: float | None
+    pruned_at: float | None
     revision: int
     listed_create_time: float | None
     listed_update_time: float | None
@@ -342,8 +357,11 @@ def next_tag_ids(conn: Connection, count: int) -> list[int]:
 
 
 def last_tag_id(conn: Connection) -> int:
-    """Return the largest id of a tag, 0 where there is none; points of one that is gone may still be there."""
-    known = "SELECT coalesce(max(id), 0) FROM tags", "SELECT coalesce(max(tag_id), 0) FROM loose_tags"
+    """Return the largest id of a tag, 0 where there is none; points of one that is gone may still be there.
+
+    Also under minus its id: a tag of that id would have them swept, or put back, as if they were its own.
+    """
+    known = "SELECT coalesce(max(id), 0) FROM tags", "SELECT coalesce(max(abs(tag_id)), 0) FROM loose_tags"
     return max(int(conn.value(query)) for query in known)
 
 
@@ -533,6 +551,16 @@ def beat(conn: Connection, indexer: int, now: float, state: str, message: str | 
     """Say that an indexer lives, and what it does; tell whether it is registered."""
     statement = "UPDATE indexers SET heartbeat = ?, state = ?, message = ? WHERE id = ?"
     return conn.execute(statement, (now, state, message, indexer)).rowcount > 0
+
+
+def require_schema(conn: Connection) -> None:
+    """Refuse where somebody changed the schema since we began."""
+    found = conn.value(f"SELECT version_num FROM {VERSION_TABLE}")
+    if found != REVISION:
+        raise Refuse(
+            f"the database was taken to schema {found} while we ran, and this program speaks {REVISION}: start it again"
+            " as the version that changed it"
+        )
 
 
 def others_live(conn: Connection, indexer: int, now: float) -> bool:

@@ -320,17 +320,24 @@ class Reader:
         """Tell whether a shard can be read again as it was, or (False) as another file; None: not at all."""
         if shard.on_disk is None:
             return None
-        graph = shard.kind is ShardKind.GRAPH
-        path, cursor = job.path / shard.name, 0 if graph else shard.cursor
         try:
-            opened = open_shard(self.files, path, cursor, shard.fingerprint, shard.tail)
-            with closing(opened):
-                if not graph:
-                    good = opened.same or identity.has_record(opened, self.config.max_record_bytes)
-                    return opened.same if good else None
-                content = opened.whole()
+            return self.holds(job, shard)
         except UnreadableFile:
             return None
+
+    def holds(self, job: Job, shard: Shard) -> bool | None:
+        """Tell whether the file of a shard holds what was read of it, or (False) other records; None: none at all.
+
+        UnreadableFile where nobody can tell.
+        """
+        graph = shard.kind is ShardKind.GRAPH
+        path, cursor = job.path / shard.name, 0 if graph else shard.cursor
+        opened = open_shard(self.files, path, cursor, shard.fingerprint, shard.tail)
+        with closing(opened):
+            if not graph:
+                good = opened.same or identity.has_record(opened, self.config.max_record_bytes)
+                return opened.same if good else None
+            content = opened.whole()
         if digest(content) == shard.tail:
             return True
         with self.lock:

@@ -10,7 +10,7 @@ from heapq import nlargest
 
 from indexer.db import retention, write
 from indexer.db.connection import Connection
-from indexer.ingest.state import Job
+from indexer.ingest.state import Job, Shard
 from indexer.types import CacheStatus, ShardState
 
 LOOK_SECONDS = 120.0
@@ -38,7 +38,17 @@ def choose(jobs: Iterable[Job], most: int, now: float) -> tuple[list[Job], list[
 
 
 def _whole(job: Job) -> bool:
-    return bool(job.shards) and all(shard.on_disk is not None for shard in job.shards.values())
+    some = any(shard.on_disk is not None for shard in job.shards.values())
+    return some and all(_there(shard) for shard in job.shards.values())
+
+
+def _there(shard: Shard) -> bool:
+    """Tell whether a file can be read again; one that was emptied, or whose points are aside, can not.
+
+    Of one that is gone and of which nothing is stored (it got another name while its job was evicted) nothing is lost.
+    """
+    size = 0 if shard.on_disk is None else shard.on_disk.size
+    return size >= shard.cursor and not shard.kept
 
 
 def _rank(job: Job, now: float) -> float:
@@ -58,28 +68,11 @@ def change(conn: Connection, gone: Sequence[Job], come: Sequence[Job], now: floa
             facts.forget(conn, job.id)
     shards = [shard for job in gone for shard in job.shards.values() if shard.cursor or shard.seen]
     write.forget_errors(conn, [shard.id for shard in shards])
-    write.update_shards(
-        conn,
-        [
-            {
-                "id": shard.id,
-                "cursor": 0,
-                "mtime_ns": 0,
-                "file_id": None,
-                "fingerprint": None,
-                "tail": None,
-                "state": ShardState.GROWING.value,
-                "record_count": 0,
-                "bad_records": 0,
-                "bad_bytes": 0,
-                "lost_since": None,
-            }
-            for shard in shards
-        ],
-    )
+    growing = ShardState.GROWING.value
+    write.update_shards(conn, [{"id": shard.id, **write.UNREAD, "state": growing} for shard in shards])
     write.set_status(conn, [job.id for job in gone], CacheStatus.NOT_IN_CACHE)
     revision = write.bump(conn)
-    empty = {"point_count": 0, "bytes_indexed": 0, "start_time": None}
+    empty = {"point_count": 0, "bytes_indexed": 0, "start_time": None, "pruned_at": None}
     write.update_jobs(conn, [{"id": job.id, "evicted_at": now, "revision": revision, **empty} for job in gone])
     write.update_jobs(
         conn,

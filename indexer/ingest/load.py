@@ -119,6 +119,7 @@ class Loader:
         self.remembered: set[int] = set()  # jobs
         self.tags: dict[int, TagState] = {}  # by series number
         self.tails = rollups.Tails()
+        self.resets = 0  # jobs whose points were given up
 
     def remember(self, jobs: Sequence[Job]) -> None:
         """Load the tags of jobs into memory, where they are not: before anything of theirs is prepared."""
@@ -292,6 +293,8 @@ class Loader:
                 "start_time": start,
                 "revision": write.bump(conn),
             }
+            if not gone:
+                row["pruned_at"] = None  # else what was pruned of those is still missing
             write.update_jobs(conn, [row])
         for shard in shards:
             shard.cursor = shard.record_count = shard.bad_records = shard.bad_bytes = shard.lost_bytes = 0
@@ -301,6 +304,7 @@ class Loader:
         for shard in gone:
             shard.kept, shard.seen = shard.id in aside, None
         job.cache_status, job.point_count, job.start_time = CacheStatus.NOT_IN_CACHE, 0, start
+        self.resets += 1
         self.forget([job])
 
     def put_back(self, job: Job, shard: Shard) -> None:
@@ -494,19 +498,8 @@ def _restart_row(t: TagState, seq: int, step: int, shard: int, cause: RestartCau
 
 def _unread(shard: Shard) -> _Values:
     """Return the row of a shard of which nothing is read."""
-    return {
-        "id": shard.id,
-        "cursor": 0,
-        "mtime_ns": 0,
-        "file_id": None,
-        "fingerprint": None,
-        "tail": None,
-        "state": (ShardState.GROWING if shard.on_disk is not None else ShardState.MISSING).value,
-        "record_count": 0,
-        "bad_records": 0,
-        "bad_bytes": 0,
-        "lost_since": None,
-    }
+    state = ShardState.GROWING if shard.on_disk is not None else ShardState.MISSING
+    return {"id": shard.id, **write.UNREAD, "state": state.value}
 
 
 def _shard_row(part: Part) -> tuple[_Values, list[_Values]]:

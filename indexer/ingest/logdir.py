@@ -66,12 +66,15 @@ class Beside:
         return self.profiler_dir is not None or self.dump_dir is not None
 
 
+NOTHING = Beside()
+"""Somebody looked, and there was none. Shared, so not to be changed."""
+
+
 @dataclass(slots=True)
 class FoundJob:
     """A directory on disk that is a train job."""
 
     train_id: str  # './a/b'
-    path: Path
     shards: dict[str, FoundShard] = field(default_factory=dict)
     beside: Beside | None = None  # None: nobody looked
 
@@ -143,12 +146,12 @@ def walk(root: Path, files: Files, *, start: str = "./", follow_symlinks: bool =
     listing = Listing()
     beside: dict[str, Beside] = {}
     seen: set[tuple[int, int]] = set()
-    pending: list[tuple[Path, str]] = [(root / start, start)]
+    pending: list[tuple[str, str]] = [(str(root / start), start)]  # plain text: of tens of thousands, Path is most
     while pending:
         path, train_id = pending.pop()
         if follow_symlinks:
             try:
-                status = path.stat()
+                status = os.stat(path)  # noqa: PTH116
             except OSError:
                 if train_id == "./":
                     raise
@@ -158,13 +161,16 @@ def walk(root: Path, files: Files, *, start: str = "./", follow_symlinks: bool =
             seen.add((status.st_dev, status.st_ino))
         prefix = "./" if train_id == "./" else train_id + "/"
         names = _list(path, train_id, files, listing, follow_symlinks=follow_symlinks)
-        pending.extend((path / name, prefix + name) for name in names)
-        _look_beside(beside, path, train_id, names, files)
+        below = os.path.join(path, "")  # noqa: PTH118
+        pending.extend((below + name, prefix + name) for name in names)
+        if names:
+            _look_beside(beside, Path(path), train_id, names, files)
     for train_id, found in beside.items():
-        listing.jobs.setdefault(train_id, FoundJob(train_id, root / train_id))
+        listing.jobs.setdefault(train_id, FoundJob(train_id))
         listing.jobs[train_id].beside = found
     for job in listing.jobs.values():
-        job.beside = job.beside or Beside()
+        if job.beside is None:
+            job.beside = NOTHING
     return listing
 
 
@@ -220,13 +226,13 @@ def _names_in(path: Path, files: Files) -> list[str]:
 def look(path: Path, train_id: str, files: Files, *, follow_symlinks: bool = False) -> Listing:
     """List the one job in `path`, if it is one."""
     listing = Listing()
-    _list(path, train_id, files, listing, follow_symlinks=follow_symlinks)
+    _list(str(path), train_id, files, listing, follow_symlinks=follow_symlinks)
     return listing
 
 
-def _list(path: Path, train_id: str, files: Files, listing: Listing, *, follow_symlinks: bool) -> list[str]:
+def _list(path: str, train_id: str, files: Files, listing: Listing, *, follow_symlinks: bool) -> list[str]:
     """Add the job in `path` to `listing`; return the names of its subdirectories."""
-    job = FoundJob(train_id, path)
+    job = FoundJob(train_id)
     below: list[str] = []
     try:
         for entry in files.scandir(path):
@@ -246,10 +252,10 @@ def _list(path: Path, train_id: str, files: Files, listing: Listing, *, follow_s
             except FileNotFoundError:
                 continue  # vanished since it was listed, or a link to nothing
             except OSError as e:
-                listing.unreadable[str(path / entry.name)] = e.strerror or str(e)
+                listing.unreadable[entry.path] = e.strerror or str(e)
                 continue
             if not entry.is_file(follow_symlinks=follow_symlinks):
-                listing.unreadable[str(path / entry.name)] = NO_FILE
+                listing.unreadable[entry.path] = NO_FILE
                 continue
             links = 2 if entry.is_symlink() else status.st_nlink
             job.shards[entry.name] = FoundShard(entry.name, what, stat_of(status), links, status.st_ctime)
@@ -260,11 +266,10 @@ def _list(path: Path, train_id: str, files: Files, listing: Listing, *, follow_s
     except OSError as e:
         if train_id == "./":
             raise
-        listing.unreadable[str(path)] = e.strerror or str(e)
+        listing.unreadable[path] = e.strerror or str(e)
         listing.failed.append(train_id)
         return []
-    depth = 0 if train_id == "./" else train_id.count("/")
-    if depth > 1 and all(shard.what.kind is ShardKind.GRAPH for shard in job.shards.values()):
+    if train_id.count("/") > 1 and all(shard.what.kind is ShardKind.GRAPH for shard in job.shards.values()):
         job.shards.clear()  # MindInsight looks for lone graph files one level deep only
     if job.shards:
         listing.jobs[train_id] = job

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.polling import PollingObserver
@@ -17,7 +29,16 @@ from indexer import log
 from indexer.ingest.logdir import recognise
 
 _POLL_SECONDS = 1.0
-_READ_ONLY = {"opened", "closed_no_write"}
+_WANTED: list[type[FileSystemEvent]] = [
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+]
+"""The rest is not even asked for: each of our own scans and reads would come back as several events a file."""
 
 
 class Hints(FileSystemEventHandler):
@@ -26,18 +47,16 @@ class Hints(FileSystemEventHandler):
     def __init__(self, wake: threading.Event) -> None:
         self.wake = wake
         self.lock = threading.Lock()
+        self.watched: Path | None = None  # a root that the system tells us of
         self.directories: set[str] = set()  # a file of ours in it changed
         self.trees: set[str] = set()  # it is new, or gone: what lies below is not known
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Note where something happened."""
-        if event.event_type in _READ_ONLY:
-            return
         with self.lock:
             for path in filter(None, (os.fsdecode(event.src_path), os.fsdecode(event.dest_path))):
                 if event.is_directory:
-                    if event.event_type != "modified":
-                        self.trees.add(path)
+                    self.trees.add(path)
                 elif recognise(os.path.basename(path)) is not None:  # noqa: PTH119  # a million times an hour
                     self.directories.add(os.path.dirname(path))  # noqa: PTH120
             if not self.directories and not self.trees:
@@ -49,6 +68,17 @@ class Hints(FileSystemEventHandler):
         with self.lock:
             self.trees.update(map(str, trees))
         self.wake.set()
+
+    def probe(self) -> None:
+        """Say once that the system has no watches left: watchdog passes over directories that it could not watch."""
+        with self.lock:
+            root, self.watched = self.watched, None
+        if root is None:
+            return
+        if _exhausted(root):
+            _say(root, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        else:
+            self.watched = root
 
     def take(self) -> tuple[set[str], set[str]]:
         """Return and forget what changed: directories, and trees."""
@@ -70,7 +100,7 @@ def observe(hints: Hints, roots: Sequence[Path], *, polling: bool) -> Callable[[
     def start() -> None:
         for root in roots:
             try:
-                observer.schedule(hints, str(root), recursive=True)
+                observer.schedule(hints, str(root), recursive=True, event_filter=_WANTED)
             except OSError as e:
                 _say(root, e)
         if not ended.is_set():
@@ -78,6 +108,9 @@ def observe(hints: Hints, roots: Sequence[Path], *, polling: bool) -> Callable[[
                 observer.start()
             except OSError as e:
                 _say(roots[0], e)
+            else:
+                hints.watched = None if polling else roots[0]
+                hints.probe()
         hints.suspect(roots)  # what happened while it was set up
 
     thread = threading.Thread(target=start, name="observe", daemon=True)
@@ -91,6 +124,21 @@ def observe(hints: Hints, roots: Sequence[Path], *, polling: bool) -> Callable[[
             observer.join(timeout=1.0)
 
     return end
+
+
+def _exhausted(path: Path) -> bool:
+    """Tell whether Linux refuses one more watch to this user."""
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init1(os.O_CLOEXEC)
+    if fd < 0:
+        return False  # no instance left for us to ask with; the observer has its own
+    try:
+        modified = 2
+        return libc.inotify_add_watch(fd, os.fsencode(path), modified) < 0 and ctypes.get_errno() == errno.ENOSPC
+    finally:
+        os.close(fd)
 
 
 def _say(root: Path, error: OSError) -> None:

@@ -31,8 +31,8 @@ from indexer.db import bulk, facts, migrate, retention, rollups, shadow, write
 from indexer.db.connection import Connection, Database, among, transaction
 from indexer.db.dialect import sqlite_file
 from indexer.db.shadow import Exchange, Wish
-from indexer.errors import Refuse, Report, Retry, SummaryDBError, Wait
-from indexer.ingest.batch import Batch, Part
+from indexer.errors import Refuse, Report, Retry, SummaryDBError, UnreadableFile, Wait
+from indexer.ingest.batch import Batch, Part, Reader
 from indexer.ingest.load import Loader
 from indexer.ingest.logdir import load_order
 from indexer.ingest.state import Job, Shard
@@ -66,6 +66,7 @@ class Alone(Protocol):
     """An indexer of one job, as far as a shadow needs it: indexer.ingest.watch.Indexer."""
 
     loader: Loader
+    bulk: Reader
     database: Database
     unreadable: dict[str, str]
 
@@ -95,6 +96,7 @@ class Reload:
     tags: dict[int, int] = field(default_factory=dict)  # ids in the shadow → ids in the tables
     shards: dict[int, int] = field(default_factory=dict)
     copied: dict[int, shadow.TagState] = field(default_factory=dict)  # by id in the shadow
+    resets: int = 0  # of the shadow, when it was loaded
     directory: Path | None = None
     _lock: Any = None
     _thread: threading.Thread | None = None
@@ -154,11 +156,18 @@ class Reload:
         if wanted is not None and wanted not in there:
             raise Report(f"{self.job.train_id} has no file {wanted} on disk; its points stay")
         with source.snapshot() as conn:
+            if retention.status(conn, self.job.id) != CacheStatus.CACHED:
+                wanted = None  # the others are not wholly loaded, or their points are aside
             rows = {show(row.name): row for row in write.shards_of(conn, [self.job.id])}
             kept = {
                 name: row
                 for name, row in rows.items()
-                if row.cursor and (name not in there or (wanted not in {None, name} and row.kind != ShardKind.EXPLAIN))
+                if row.cursor
+                and (
+                    name not in there
+                    or (wanted not in {None, name} and row.kind != ShardKind.EXPLAIN)
+                    or self._emptied(alone, job, there[name], row)
+                )
             }
             self.kept = set(kept)
             if kept:
@@ -168,8 +177,25 @@ class Reload:
         if self.stop.is_set():
             raise Retry("it was asked to end")
         self._check(alone, job)
-        if any(job.shards[name].cursor < row.cursor for name, row in kept.items()):
-            raise Report(f"files of {self.job.train_id} changed while they were read; run reindex again")
+        self.resets = alone.loader.resets
+        if kept and (self.resets or any(job.shards[name].cursor < row.cursor for name, row in kept.items())):
+            raise Retry(self._replaced)
+
+    def _emptied(self, alone: Alone, job: Job, there: Shard, row: write.ShardRow) -> bool:
+        """Tell whether a file that was read holds nothing to read any more; then its points stay."""
+        kind = ShardKind(row.kind)
+        if kind is ShardKind.EXPLAIN:
+            return False
+        known = Shard(row.id, there.name, row.generation, kind, Format(row.format), row.cursor)
+        known.fingerprint, known.tail, known.on_disk = row.fingerprint, row.tail, there.on_disk
+        try:
+            return alone.bulk.holds(job, known) is None
+        except UnreadableFile:  # loading it says so
+            return False
+
+    @property
+    def _replaced(self) -> str:
+        return f"files of {self.job.train_id} were replaced while they were read; they are read once more"
 
     def _check(self, alone: Alone, job: Job) -> None:
         unread = [f"{path}: {why}" for path, why in alone.unreadable.items()]
@@ -194,6 +220,8 @@ class Reload:
                 raise Report(f"the files of {self.job.train_id} are gone; its points stay")
             alone.load_alone(job, self.stop)
             self._check(alone, job)
+            if alone.loader.resets != self.resets:  # what is copied of it is of files that are no more
+                raise Retry(self._replaced)
             self._map_shards(database, job)
             moved = False
             for _ in self._copy_changed(database, ids, now):
@@ -205,7 +233,7 @@ class Reload:
     def _map_shards(self, database: Database, job: Job) -> None:
         """Find the files of the shadow in the tables; one that is new there is added."""
         with transaction(database) as conn:
-            self._require_wish(conn)
+            shadow.hold(conn, self.wish.id)
             rows = {row.name: row for row in write.shards_of(self._shadow, [job.id])}
             new = [
                 {"job_id": self.job.id, "name": name, "kind": row.kind, "format": row.format, "size": row.size}
@@ -230,6 +258,7 @@ class Reload:
         if new:
             given = ids(len(new))
             with transaction(database) as conn:
+                shadow.hold(conn, self.wish.id)
                 points = [states[tag].points for tag in new]
                 shadow.reserve(conn, self.wish.id, list(zip(given, points, strict=True)), now)
             self.tags.update(zip(new, given, strict=True))
@@ -251,30 +280,33 @@ class Reload:
             rows.tag_id = real[np.searchsorted(tags, rows.tag_id)]
             packed = bulk.pack_points(database.dialect, rows)
             with bulk.load(database, packed) as conn:
+                self._hold(conn)
                 bulk.insert(conn, packed)
             yield
         names = {"tag_id": self.tags, "shard_id": self.shards}
         for table in ("blobs", *(known.name for known in TABLES)):
             for listed, payloads in shadow.read(self._shadow, table, where, names):
                 with transaction(database) as conn:
+                    self._hold(conn)
                     shadow.insert(conn, table, listed, payloads)
                 yield
 
     def _copy_rollups(self, database: Database, new: Sequence[int], grown: Sequence[int]) -> Iterator[None]:
         """Copy the buckets of tags whole: what came last may have changed some."""
         with transaction(database) as conn:
+            self._hold(conn)
             shadow.forget_rollups(conn, [self.tags[tag] for tag in grown])
         where = f"tag_id IN ({among([*new, *grown])})"
         at_once = shadow.ROWS_AT_ONCE // 4
         for listed, rows in shadow.read(self._shadow, "point_rollups", where, {"tag_id": self.tags}, at_once=at_once):
             with transaction(database) as conn:
+                self._hold(conn)
                 shadow.insert(conn, "point_rollups", listed, rows)
             yield
 
-    def _require_wish(self, conn: Connection) -> None:
-        ended, why = shadow.outcome(conn, self.wish.id)
-        if ended:
-            raise Report(why or "another indexer read the job again")
+    def _hold(self, conn: Connection) -> None:
+        """See that nobody sweeps what is copied: all ids were reserved, and are given up, at once."""
+        shadow.hold(conn, self.wish.id, min(self.tags.values(), default=None))
 
     # It takes the place of what was
 
@@ -282,7 +314,7 @@ class Reload:
         """Exchange tags, cursors and all else that the job's files said; return the revision."""
         alone = self.alone
         assert alone is not None  # noqa: S101  # it is loaded
-        self._require_wish(conn)
+        self._hold(conn)
         mirror = shadow.mirror(self._shadow)
         rows = write.shards_of(self._shadow, [mirror.id])
         gone = frozenset(row.id for row in rows if row.state == ShardState.MISSING)
@@ -292,7 +324,8 @@ class Reload:
         revision = shadow.exchange(conn, self._shadow, what, now, _latest)
         starts = [start for start in (mirror.start_time, known.start_time if same else None) if start is not None]
         row = mirror._asdict() | {"id": self.job.id, "start_time": min(starts, default=None), "revision": revision}
-        write.update_jobs(conn, [row | {"last_error": None, "evicted_at": None}])
+        pruned_at = known.pruned_at if self.kept else None  # of files that were not read again it is still missing
+        write.update_jobs(conn, [row | {"evicted_at": None, "pruned_at": pruned_at}])
         for status in (CacheStatus.CACHING, CacheStatus.CACHED):
             if known.cache_status != CacheStatus.CACHED:
                 write.set_status(conn, [self.job.id], status)
@@ -387,6 +420,8 @@ class Reloads:
             self.current.begin()
 
     def _go_on(self, current: Reload, now: float) -> bool:
+        if isinstance(current.error, Retry | Wait):
+            raise current.error
         if current.error is not None:
             raise Report(str(current.error))
         self.steps = self.steps or current.copy(self.database, self.ids, now)
@@ -452,19 +487,21 @@ class _Keeper:
         loader = self.alone.loader
         loader.remember([self.job])
         self._commit(shard, row, None)
-        segments, starts = shadow.stretches(self.conn, row.id), shadow.starts(self.conn, row.id)
+        segments, starts = shadow.stretches(self.conn, row), shadow.starts(self.conn, row)
         for tag_id in sorted(segments.keys() | starts.keys()):
             if self.stop.is_set():
                 return
             tag, waiting = tags[tag_id], starts.get(tag_id, [])
             with loader.lock:
                 (number,) = loader.decoder.prime(self.job.id, [_series(tag, self.job.id)])
-            size = sum(retention.tag_bytes(self.conn, tag_id))
-            limit = max(1, min(2_000, _KEPT_BYTES * tag.point_count // size)) if size else _KEPT_POINTS
+            lie = -tag_id if row.kept else tag_id  # under this id
+            count, size = shadow.extent(self.conn, lie)
+            limit = max(1, min(2_000, _KEPT_BYTES * count // size)) if size else _KEPT_POINTS
             for segment in segments.get(tag_id, ()):
-                for points in shadow.in_load_order(self.conn, tag_id, segment, limit):
+                for points in shadow.in_load_order(self.conn, lie, segment, limit):
                     for part in self._between_starts(points, waiting, number, shard):
-                        self._commit(shard, row, self._decoded(tag, number, part))
+                        payloads = _payloads(self.conn, lie, part) if size else []
+                        self._commit(shard, row, self._decoded(tag, number, part, payloads))
             for _, step in waiting:
                 self._start(number, step, shard)
         loader.forget([self.job])
@@ -502,7 +539,7 @@ class _Keeper:
             )
         tag.seq, tag.start_step = seq, step
 
-    def _decoded(self, tag: write.TagRow, number: int, points: retention.Rows) -> Decoded:
+    def _decoded(self, tag: write.TagRow, number: int, points: retention.Rows, payloads: list[Blob]) -> Decoded:
         """Return points of a tag, with their payloads, as if they were decoded just now."""
         count = len(points)
         value = np.ascontiguousarray(points["value"])
@@ -515,7 +552,7 @@ class _Keeper:
             [],
             {number: tag.max_length} if tag.max_length else {},
             np.zeros(count, np.bool_) if scalar else np.isnan(value),
-            payloads=_payloads(self.conn, tag.id, points),
+            payloads=payloads,
         )
 
     def _commit(self, shard: Shard, row: write.ShardRow, decoded: Decoded | None) -> None:
@@ -557,8 +594,6 @@ def _payloads(conn: Connection, tag_id: int, points: retention.Rows) -> list[Blo
     from indexer.db import blobs  # rare, and their imports cost every start
     from indexer.plugins import TABLES, hparams
 
-    if not any(retention.tag_bytes(conn, tag_id)):
-        return []
     place = {key: i for i, key in enumerate(zip(points["step"].tolist(), points["seq"].tolist(), strict=True))}
     between = (tag_id, int(points["step"].min()), int(points["step"].max()))
     more: dict[tuple[int, int], dict[str, list[tuple[Any, ...]]]] = defaultdict(dict)

@@ -231,6 +231,7 @@ class _Thinner:
     """Goes through a series from its end to its beginning, so that what it did is behind the rollups it builds."""
 
     tag_id: int
+    now: float
     before: float  # points written later are not touched
     corners: set[Place]  # stay
     width: int  # of a bucket, old points: two of each stay
@@ -255,7 +256,7 @@ class _Thinner:
         left = old - len(corners)  # at least: some of them are not old, or not finite
         if left <= 2 * most:
             return None
-        return _Thinner(tag_id, before, corners, -(-old // (most // 2)), stored)
+        return _Thinner(tag_id, now, before, corners, -(-old // (most // 2)), stored)
 
     def count(self, conn: Connection) -> int:
         """Return how many points would go."""
@@ -288,7 +289,7 @@ class _Thinner:
                 retention.replace_points(conn, self.tag_id, rows, kept)
                 rollups.rebuild_from(conn, self.tag_id, first[0])
                 job_id = int(conn.value("SELECT job_id FROM tags WHERE id = ?", (self.tag_id,)))
-                retention.count_points(conn, job_id, revision)
+                retention.note_pruned(conn, job_id, self.now, revision)
         self.point_count -= gone  # committed
         self.below = first
         return gone

@@ -27,8 +27,10 @@ from indexer.db.write import ERRORS_KEPT
 from indexer.decode.reader import Decoder
 from indexer.errors import UnreadableFile
 from indexer.findings import Findings, Place
+from indexer.ingest import identity
 from indexer.ingest.derived import Derived
 from indexer.ingest.logdir import load_order
+from indexer.ingest.remnant import Remnant
 from indexer.ingest.reread import Reread
 from indexer.ingest.tail import Opened, digest, open_shard
 from indexer.plugins import TABLES
@@ -107,6 +109,12 @@ class Verifier:
         if row is None:
             return  # it was pruned meanwhile
         name = f"{root}:{row.train_id}"
+        if row.evicted_at is not None:
+            self.findings.note(f"{name}: left out of the cache, so nothing of it is stored, and nothing compared")
+            consistency.check(conn, row.id, name, self.findings)
+            return
+        if row.pruned_at is not None:
+            self.findings.note(f"{name}: some of it was pruned; what only its files hold is passed over")
         shards = sorted(stored.shards(conn, row.id), key=lambda shard: load_order(show(shard.name)))
         job = _Job(self, conn, row, name, path, Derived(conn, row.id, shards))
         self.checked.jobs += 1
@@ -152,6 +160,7 @@ class _Job:
         # Which plugin a value without one belongs to is decided by the first value of its name: by the order of files.
         shared = [tag.row for tag in self.tags.values() if names[tag.row.name] > 1]
         self.decoder.prime(row.id, [_series(row.id, tag) for tag in shared])
+        self.pruned = row.pruned_at is not None  # files may hold more
         self.whole = True  # all files are there and as they were
         self.starts = 0
         self.start_time: float | None = None
@@ -176,6 +185,10 @@ class _Job:
             self.findings.note(f"{place}: {e.why}; its points stay in the tables and are not compared")
             return
         try:
+            if not opened.same and self._emptied(shard, opened):
+                self.whole = False
+                self.findings.note(f"{place}: it holds no record any more; its points stay and are not compared")
+                return
             if not opened.same:
                 self.whole = False
                 found = f"{opened.stat.size} bytes" if opened.stat.size < shard.cursor else "other bytes"
@@ -200,6 +213,10 @@ class _Job:
         if shard.fingerprint is not None and opened.stat.size <= self.verifier.config.max_record_bytes:
             opened.same = digest(opened.whole()) == shard.fingerprint
         return opened
+
+    def _emptied(self, shard: stored.ShardRow, opened: Opened) -> bool:
+        limit = self.verifier.config.max_record_bytes
+        return shard.kind != ShardKind.GRAPH and not identity.has_record(opened, limit)
 
     def _records(self, shard: stored.ShardRow, opened: Opened, place: Place) -> None:
         reread = Reread(show(shard.name), ShardKind(shard.kind))
@@ -283,6 +300,8 @@ class _Job:
             return tag
         self.known.add(number)
         where = Place(place.job, place.file, store(series.plugin), store(series.name))
+        if self.pruned:  # what described it may be gone
+            return tag
         if tag is None:
             self.findings.add(where, "tag", "points of it", None)
             return None
@@ -306,7 +325,7 @@ class _Job:
             stored_points, in_stretches = totals.points.get(tag.row.id, (0, 0))
             if tag.suspect or stored_points != in_stretches:
                 self._outside(tag, place)
-            if not self.whole:
+            if not self.whole or self.pruned:
                 continue
             if tag.max_length != tag.row.max_length:
                 self.findings.add(place, "max_length", tag.max_length, tag.row.max_length)
@@ -340,10 +359,14 @@ class _File:
         self.pieces: list[Decoded] = []
         self.points = 0
         self.payload_bytes = 0
-        self.stretches = {
-            tag_id: _Stretches(job.by_id[tag_id], segments)
-            for tag_id, segments in job.of_shard.get(shard.id, {}).items()
-        }
+        of_tags = job.of_shard.get(shard.id, {})
+        self.stretches: dict[int, _Stretches] = {}
+        self.remnants: dict[int, Remnant] = {}
+        self.names: set[str] = set()  # of series that the file has, where some of it was pruned
+        if job.pruned:
+            self.remnants = {tag_id: Remnant(job.conn, some, clocks) for tag_id, some in of_tags.items()}
+        else:
+            self.stretches = {tag_id: _Stretches(job.by_id[tag_id], some) for tag_id, some in of_tags.items()}
 
     def add(self, decoded: Decoded) -> None:
         """Take what was read next."""
@@ -370,6 +393,8 @@ class _File:
             if more:
                 stretches.tag.suspect = True
                 self.findings.add(self._of(stretches.tag), "points from this file", "no more", f"{more} more")
+        for tag_id, remnant in self.remnants.items():
+            self._left(self.job.by_id[tag_id], remnant)
         if self.shard.kind == ShardKind.EXPLAIN:
             self.job.derived.compare_file(self.shard.id, self.place, self.findings)
 
@@ -395,11 +420,15 @@ class _File:
         for first, last in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
             own = order[first:last]
             tag = self.job.describe(int(series[own[0]]), self.shard, self.place)
+            self.names.add(store(self.job.decoder.series[int(series[own[0]])].name))
             self.job.verifier.checked.points += len(own)
             if tag is None:
                 continue
             points = _Points(step[own], wall_time[own], value[own], np.full(len(own), -1, np.int64))
-            self._series(tag, points)
+            if not self.job.pruned:
+                self._series(tag, points)
+            elif (remnant := self.remnants.get(tag.row.id)) is not None:
+                points.seq[:] = remnant.take(points.step, points.wall_time, points.value)
             mine = [(i, payloads[at]) for i, at in enumerate(own.tolist()) if at in payloads] if payloads else []
             if mine:
                 self._payloads(tag, points, mine)
@@ -427,6 +456,26 @@ class _File:
             done += max(count, 0)
             if found.used >= segment.points:
                 self._end(found, segment)
+
+    def _left(self, tag: _Tag, remnant: Remnant) -> None:
+        """Say what is stored of a tag and not in the file."""
+        point = remnant.awaited
+        if point is None:
+            return
+        if not remnant.asked and tag.row.name in self.names:
+            # Only the first value of a tag says which plugin it is of, and that one was pruned.
+            self.findings.note(f"{self._of(tag)}: it begins behind what was pruned, and is not compared")
+            return
+        tag.suspect = True
+        place = _at(self._of(tag), point.step, point.seq)
+        if remnant.near is None:
+            self.findings.add(place, "point", None, f"value {_number(point.value)}")
+        else:
+            for what, expected, found in zip(("wall_time", "value"), remnant.near, point[2:], strict=True):
+                if _number(expected) != _number(found) and (what == "value" or self.clocks):
+                    self.findings.add(place, what, _number(expected), _number(found))
+        if remnant.left > 1:
+            self.findings.note(f"{place}: {remnant.left - 1} points behind it are not compared")
 
     def _end(self, found: _Stretches, segment: stored.SegmentRow) -> None:
         if (segment.last_step, segment.last_seq) != (found.step, found.seq):

@@ -53,6 +53,8 @@ _ACTIVE_SECONDS = 60.0  # a file that grew is looked at every second for so long
 _ACTIVE_LOOK_SECONDS = 1.0
 _ACTIVE_LOOK_SHARE = 0.05  # of the time at most: ten thousand runs may have been copied here just now
 _BACK_OFF_SECONDS = (0.1, 10.0)  # at most, so that a heartbeat that can be written is never taken for none
+_SCAN_SHARE = 0.015  # of the time at most, for scans of everything, ...
+_LATEST_SCAN_SECONDS = 15.0  # ... but they are never further apart than this, unless --reconcile says so
 _POINT_BYTES = 50  # of a file, roughly, to guess how many points lie ahead
 
 
@@ -99,10 +101,12 @@ class Indexer:
         files: Files | None = None,
         report: Callable[[Progress], None] | None = None,
         waiting: Callable[[str | None], None] | None = None,
+        turned: Callable[[], None] | None = None,
     ) -> None:
         """Take what it needs. A `clock` given here is also what indexers share, where it is else the server's.
 
         waiting: told what is waited for, when the database cannot be written, and None when it can again.
+        turned: called every few seconds, by the loop itself: whoever does not hear it any more knows that it hangs.
         """
         self.config = config
         self.database = database
@@ -110,6 +114,7 @@ class Indexer:
         self.files: Files = files or SystemFiles()
         self.report = report
         self.told_waiting = waiting
+        self.turned = turned
         self.log = log.get()
         self.wake = threading.Event()
         self.hints = Hints(self.wake)
@@ -225,7 +230,7 @@ class Indexer:
         directories, trees = self.hints.take()
         if now >= self.next_scan:
             self._scan()
-            self.next_scan = self.clock.monotonic() + self.config.reconcile if self.config.reconcile else float("inf")
+            self.next_scan = self._after_scan(now)
             if self.state != "loading":
                 self._say("watching")
         else:
@@ -240,6 +245,13 @@ class Indexer:
         if now >= self.next_beat:
             self._beat()
         self._report()
+
+    def _after_scan(self, began: float) -> float:
+        """Return when to scan next, after a scan that `began` then: many idle directories must not cost a core."""
+        if not self.config.reconcile:
+            return float("inf")
+        done = self.clock.monotonic()
+        return done + max(self.config.reconcile, min((done - began) / _SCAN_SHARE, _LATEST_SCAN_SECONDS))
 
     def _make_room(self) -> None:
         """Decide which jobs stay loaded, where that is limited."""
@@ -496,6 +508,7 @@ class Indexer:
 
     def _scan(self) -> None:
         """Walk all roots and note what changed. No file is read."""
+        self.hints.probe()
         for job in self.jobs.values():
             for shard in job.shards.values():
                 shard.held = False
@@ -540,7 +553,7 @@ class Indexer:
                     continue
                 known = [job for job in (root.jobs.get(train_id),) if job is not None and not listing.failed]
                 if known and known[0].listed.beside and path.is_dir():  # a scan looks whether that is still there
-                    listing.jobs.setdefault(train_id, FoundJob(train_id, path))
+                    listing.jobs.setdefault(train_id, FoundJob(train_id))
             self._compare(root, listing, known)
 
     @property
@@ -566,17 +579,14 @@ class Indexer:
         passed_over = root.jobs.keys() | root.pruned
         fresh = [found for found in listing.jobs.values() if found.train_id not in passed_over]
         grown = [(root.jobs[f.train_id], f) for f in listing.jobs.values() if f.train_id in root.jobs]
-        gone = [
-            (job, FoundJob(job.train_id, job.path, beside=Beside()))
-            for job in known
-            if job.train_id not in listing.jobs
-        ]
+        gone = [(job, FoundJob(job.train_id, beside=Beside())) for job in known if job.train_id not in listing.jobs]
         changed = [(job, found) for job, found in grown + gone if self._differs(job, found)]
         if not fresh and not changed:
             return
         renamed = [
             self._rename(job, *pair) for job, f in changed for pair in identity.renamed(self.files, job, f.shards)
         ]
+        others = {job.id for job, found in changed if found.shards.keys() != _on_disk(job)}
         added = [(job, f) for job, found in changed for f in found.shards.values() if f.name not in job.shards]
         with transaction(self.database) as conn:
             write.rename_shards(conn, renamed)
@@ -590,7 +600,7 @@ class Indexer:
             if added:
                 self._recall_shards(write.shards_of(conn, sorted({job.id for job, _ in added})))
             seen = changed + [(root.jobs[f.train_id], f) for f in fresh]
-            rows = [row for job, found in seen if (row := self._see(job, found)) is not None]
+            rows = [row for job, found in seen if (row := self._see(job, found, others=job.id in others)) is not None]
             states = [shard for job, _ in changed for shard in job.shards.values()]
             write.update_shards(conn, [{"id": s.id, "state": s.state.value} for s in states])
             revision = write.bump(conn)
@@ -609,7 +619,7 @@ class Indexer:
 
     def _differs(self, job: Job, found: FoundJob) -> bool:
         """Tell whether the tables must know; what is loaded anyway is noted on the way."""
-        if found.shards.keys() != {name for name, s in job.shards.items() if s.on_disk is not None}:
+        if found.shards.keys() != _on_disk(job):
             return True
         if job.evicted_at is not None:  # else what changed is noted with what is loaded
             return any(job.shards[name].on_disk != shard.stat for name, shard in found.shards.items())
@@ -626,9 +636,11 @@ class Indexer:
             self.dirty[job.id] = job
         return False
 
-    def _see(self, job: Job, found: FoundJob) -> dict[str, Any] | None:
-        """Note in memory what is on disk; return the columns of the job's row that follow from it."""
-        as_before = found.shards.keys() == {name for name, shard in job.shards.items() if shard.on_disk is not None}
+    def _see(self, job: Job, found: FoundJob, *, others: bool) -> dict[str, Any] | None:
+        """Note in memory what is on disk; return the columns of the job's row that follow from it.
+
+        others: there are not the same files as before.
+        """
         for shard in job.shards.values():
             there = found.shards.get(shard.name)
             shard.on_disk = None if there is None else there.stat
@@ -645,7 +657,7 @@ class Indexer:
             job.missing_since = None
             beside = job.listed.beside if found.beside is None else found.beside
             job.listed, job.newest, job.newest_explain = listed(found, beside)
-            if not as_before or not found.shards:  # else loading the files says when they were modified
+            if others or not found.shards:  # else loading the files says when they were modified
                 row = _job_row(found.shards.values(), job.listed)
                 job.update_time, job.create_time = row["update_time"], row["create_time"]
         elif job.missing_since is None:
@@ -671,6 +683,7 @@ class Indexer:
         with transaction(self.database) as conn:
             now = self._common_now(conn)
             self.id = write.enter(conn, socket.gethostname(), os.getpid(), __version__, now)
+            write.require_schema(conn)
             self.roots = [_Root(write.register_root(conn, root), root) for root in self.config.roots]
             write.abandoned(conn, [root.id for root in self.roots], now)
             self._recall_all(conn)
@@ -813,7 +826,11 @@ class Indexer:
         ids = [job.id for job in jobs]
         for row in write.jobs_by_id(conn, ids):
             self._recall(by_root[row.root_id], [row])
-        self._recall_shards(write.shards_of(conn, ids))
+        rows = write.shards_of(conn, ids)
+        there = {row.id for row in rows}
+        for job in jobs:
+            job.shards = {name: shard for name, shard in job.shards.items() if shard.id in there}
+        self._recall_shards(rows)
 
     def _recover(self) -> None:
         """After a failure memory may know what was rolled back: read all of it again from the tables."""
@@ -861,6 +878,8 @@ class Indexer:
             if self.told_waiting is not None:
                 self.told_waiting(self.waiting)
         self.log.warning("database_waited_for", why=self.waiting, seconds=seconds)
+        if self.turned is not None:
+            self.turned()
         if self.id and not isinstance(why, Unreachable):
             with suppress(SummaryDBError):
                 self._beat()
@@ -889,6 +908,7 @@ class Indexer:
             state = self.state if self.waiting is None else "waiting"
             if not write.beat(conn, self.id, now, state, self.waiting):
                 write.enter(conn, socket.gethostname(), os.getpid(), __version__, now, again=self.id)
+            write.require_schema(conn)  # behind the beat, which waits while the schema is being changed
             # The change counter stays: who only looks must not make every view look changed.
             write.update_jobs(conn, [{"id": job, "access_time": now} for job in accessed])
             if self.leased:
@@ -899,6 +919,8 @@ class Indexer:
             if job.leased_until > began:
                 job.leased_until = began + LEASE_SECONDS
         self.next_beat = self.clock.monotonic() + _BEAT_SECONDS
+        if self.turned is not None:
+            self.turned()
         if outdated:
             raise Retry(write.CHANGED_OUTSIDE)
 
@@ -999,8 +1021,13 @@ def _keep(listing: Listing, known: Sequence[Job]) -> None:
         for shard in job.shards.values():
             why, what = listing.unreadable.get(str(job.path / shard.name), NO_FILE), recognise(shard.name)
             if why != NO_FILE and what is not None and shard.on_disk is not None:
-                found = listing.jobs.setdefault(job.train_id, FoundJob(job.train_id, job.path))
+                found = listing.jobs.setdefault(job.train_id, FoundJob(job.train_id))
                 found.shards[shard.name] = FoundShard(shard.name, what, shard.on_disk)
+
+
+def _on_disk(job: Job) -> set[str]:
+    """Return the names of a job's files as the last look saw them."""
+    return {name for name, shard in job.shards.items() if shard.on_disk is not None}
 
 
 def _is_live(job: Job) -> bool:

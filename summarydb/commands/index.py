@@ -23,16 +23,24 @@ def command(logdirs: tuple[str, ...], once: bool, strict: bool, as_json: bool, *
     """
     from dataclasses import asdict
 
-    from summarydb import work
+    from summarydb import systemd, work
     from summarydb.progress import ProgressLine
 
     settings = with_roots(settings_of(flags, logdirs))
     line = ProgressLine(sys.stderr)
     try:
         outcome = ending.until_asked(
-            lambda stop: work.index(settings, stop, once=once, report=lambda p: line.show(**asdict(p)))
+            lambda stop: work.index(
+                settings,
+                stop,
+                once=once,
+                report=lambda p: line.show(**asdict(p)),
+                ready=lambda _: systemd.tell(systemd.READY),
+                turned=lambda: systemd.tell(systemd.ALIVE),
+            )
         )
     finally:
+        systemd.tell(systemd.ENDING)
         line.close()
     if as_json:
         print_json(asdict(outcome))

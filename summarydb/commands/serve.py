@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @AS_JSON
 def command(as_json: bool, **flags: str | bool | None) -> int:
     """Serve an existing database, read-only. Many may run."""
-    from summarydb import work
+    from summarydb import systemd, work
 
     settings = settings_of(flags)
     check_exposure(settings)
@@ -30,6 +30,7 @@ def command(as_json: bool, **flags: str | bool | None) -> int:
         url = work.address_of(config, sock)
 
         def ready(grpc: str | None) -> None:
+            systemd.tell(systemd.READY)
             click.echo(ending.served(url, grpc, as_json=as_json))
             sys.stdout.flush()
             if (line := work.how_to_open(config, url)) is not None:

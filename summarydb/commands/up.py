@@ -19,7 +19,7 @@ def command(logdirs: tuple[str, ...], as_json: bool, **flags: str | bool | None)
     Creates or migrates the database. Prints one line with http://HOST:PORT once it answers; the first load may still
     run then. LOGDIR may be name:path, and repeat.
     """
-    from summarydb.up import run as run_up
+    from summarydb.parent import run as run_up
 
     settings = with_roots(settings_of(flags, logdirs))
     check_exposure(settings)

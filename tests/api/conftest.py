@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,9 @@ from indexer import text
 from indexer.config import Config
 from indexer.db.engine import open_engine, open_reader
 from indexer.db.schema import INDEX_STATE, INDEXER, JOB, RESTART, ROOT, SHARD, SHARD_ERROR, TAG, TENSOR_POINT
-from tests.conftest import Backend
+from tests.conftest import DATA, Backend
 from tests.support.engines import transaction
+from tests.support.following import Follower
 from tests.support.postgres import as_role
 from webapi.app import create_app
 
@@ -203,10 +205,12 @@ class Api:
     document: dict[str, Any]
 
     @classmethod
-    def over(cls, config: Config, reader: Engine) -> Api:
-        """Return the API over a database."""
+    def over(cls, config: Config, reader: Engine, *, document: dict[str, Any] | None = None) -> Api:
+        """Return the API over a database. document: where the application does not tell it without a token."""
         app = create_app(config, reader)
-        return cls(app, config, reader, json.loads(app.test_client().get("/api/v1/openapi.json").data))
+        if document is None:
+            document = json.loads(app.test_client().get("/api/v1/openapi.json").data)
+        return cls(app, config, reader, document)
 
     def request(self, path: str, method: str = "GET", **more: Any) -> TestResponse:
         """Ask for a path with its query string."""
@@ -243,7 +247,8 @@ class Api:
             return
         operation = self.document["paths"][route]["get"]
         assert str(answer.status_code) in operation["responses"], (route, answer.status_code)
-        if answer.request.method == "HEAD" or answer.status_code == 304 or "Content-Encoding" in answer.headers:
+        self.check_headers(operation["responses"][str(answer.status_code)], answer)
+        if answer.request.method == "HEAD" or answer.status_code in {303, 304} or "Content-Encoding" in answer.headers:
             return
         content = operation["responses"]["200"]["content"]
         if answer.status_code == 200 and "application/json" not in content:
@@ -261,6 +266,17 @@ class Api:
             assert answer.content_type == "application/problem+json"
             assert body["status"] == answer.status_code
         Draft202012Validator(schema | {"components": self.document["components"]}).validate(body)
+
+    def check_headers(self, documented: dict[str, Any], answer: TestResponse) -> None:
+        """Hold the headers of an answer against the document: those that it must have, and those that it has."""
+        if "$ref" in documented:
+            documented = self.document["components"]["responses"][documented["$ref"].rpartition("/")[2]]
+        known = documented["headers"]
+        missing = {name for name, header in known.items() if header.get("required") and name not in answer.headers}
+        assert not missing, (answer.request.path, answer.status_code)
+        told = {"ETag", "Link", "Content-Disposition", "Retry-After", "Location", "Allow", "WWW-Authenticate"}
+        unknown = {name for name in told if name in answer.headers} - set(known)
+        assert not unknown, (answer.request.path, answer.status_code)
 
     def route(self, path: str) -> str | None:
         """Return the documented path that `path` stands for, None where it is no path of the API's."""
@@ -296,7 +312,16 @@ def reader(url: str) -> Iterator[Engine]:
     """The engine the web reads the test's own database with."""
     made = open_reader(as_role(url))
     yield made
+    nobody_looks()
     made.dispose()
+
+
+def nobody_looks() -> None:
+    """Wait until no hub looks at its database any more: a connection in use would outlive its pool, and be dropped."""
+    for thread in threading.enumerate():
+        if thread.name == "changes":
+            thread.join(10)
+            assert not thread.is_alive(), "somebody listens to /events still: a test left its answer open"
 
 
 @pytest.fixture(scope="session")
@@ -304,6 +329,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Backend, A
     """Filled databases that tests only read, one a backend, made when first asked for."""
     made: dict[Backend, Api] = {}
     yield made
+    nobody_looks()
     for api in made.values():
         api.reader.dispose()
 
@@ -328,3 +354,30 @@ def api(request: pytest.FixtureRequest, backend: Backend) -> Api:
         url = as_role(url)
         shared[backend] = Api.over(Config(url=url, query_seconds=5.0), open_reader(url))
     return shared[backend]
+
+
+@pytest.fixture(scope="session")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Backend, Api]]:
+    """Databases with all sample data, one a backend, made when first asked for."""
+    made: dict[Backend, Api] = {}
+    yield made
+    for api in made.values():
+        api.reader.dispose()
+
+
+@pytest.fixture
+def samples(request: pytest.FixtureRequest, backend: Backend, sampled: dict[Backend, Api]) -> Api:
+    """The API over the sample data."""
+    if backend not in sampled:
+        if backend == "sqlite":
+            path = request.getfixturevalue("tmp_path_factory").mktemp("samples") / "samples.db"
+            path.write_bytes(request.getfixturevalue("sqlite_template").read_bytes())
+            url = f"sqlite:///{path}"
+        else:
+            url = request.getfixturevalue("postgres").create(template=request.getfixturevalue("postgres_template"))
+        writer = open_engine(url)
+        Follower(writer, DATA / "mindspore", DATA / "tensorboard").scan()
+        writer.dispose()
+        url = as_role(url)
+        sampled[backend] = Api.over(Config(url=url, query_seconds=20.0), open_reader(url))
+    return sampled[backend]

@@ -300,23 +300,31 @@ def test_a_small_body_is_not_compressed(api: Api) -> None:
 
 # Health and defects ---------------------------------------------------------------------------------------------------
 def test_health_tells_of_database_and_indexer(api: Api) -> None:
-    """Health is ok also while the indexer is away, and says since when."""
+    """Health is an answer also while the indexer is away, and says since when."""
     found = api.get("/health")
-    assert ("ok", {"NOT_IN_CACHE": 1, "CACHING": 1, "CACHED": 6}) == (found["status"], found["jobs"])
+    assert ("degraded", {"NOT_IN_CACHE": 1, "CACHING": 1, "CACHED": 6}) == (found["status"], found["jobs"])
+    assert len(found["problems"]) == 1
+    assert "process 4711 on here, was heard of last" in found["problems"][0]
     assert ("sqlite", REVISION) == (found["database"]["dialect"], found["database"]["revision"])
     assert found["database"]["size_bytes"] > 0
+    assert found["database"]["disk_bytes"] > found["database"]["free_bytes"] > 0
     indexer = found["indexer"]
     assert (False, 2.0, "here:4711", "watching") == tuple(
         indexer[name] for name in ("alive", "heartbeat", "holder", "state")
     )
+    assert [indexer] == found["indexers"]
     assert 500 == found["bytes_behind"]
 
 
 def test_health_without_any_indexer(api: Api, filled: Engine) -> None:
-    """A database that no indexer ever opened is well, too."""
+    """A database that no indexer ever opened, or that the last one left in order, is well."""
+    with transaction(filled) as conn:
+        conn.exec_driver_sql("UPDATE indexers SET state = 'stopped'")
+    assert "ok" == api.get("/health")["status"]
     with transaction(filled) as conn:
         conn.exec_driver_sql("DELETE FROM indexers")
-    assert api.get("/health")["indexer"] is None
+    found = api.get("/health")
+    assert ("ok", None, []) == (found["status"], found["indexer"], found["indexers"])
 
 
 def test_an_indexer_that_was_heard_of_is_alive(api: Api, filled: Engine) -> None:

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from tests.api.conftest import Api, changed
 from tests.support.program import eventually
 from webapi import headers, limits, live, server
+from webapi.app import create_app
 from webapi.limits import Channel, Lane, Limits
 from webapi.live import Hub
 from webapi.server import serve
@@ -203,9 +204,10 @@ def test_what_the_server_cannot_read_is_a_problem_too(api: Api, request_: bytes,
 # Clients that wait ----------------------------------------------------------------------------------------------------
 @contextmanager
 def live_server(api: Api, **more: Any) -> Iterator[tuple[int, Hub]]:
-    """Serve the application as the program does."""
-    hub: Hub = api.app.extensions[live.EXTENSION]
-    with served(api.app, limits=Limits(**more), waits=live.waits, ending=hub.close) as port:
+    """Serve an application as the program does; one of its own, for its hub ends with the server."""
+    app = create_app(api.config, api.reader)
+    hub: Hub = app.extensions[live.EXTENSION]
+    with served(app, limits=Limits(**more), waits=live.waits, ending=hub.close) as port:
         yield port, hub
 
 

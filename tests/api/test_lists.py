@@ -47,6 +47,7 @@ def test_a_job_has_its_columns(api: Api) -> None:
         "last_error": None,
         "access_time": None,
         "evicted_at": None,
+        "pruned_at": None,
         "revision": 0,
         "bad_records": 150,
         "bad_bytes": 600,

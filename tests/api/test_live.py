@@ -266,6 +266,14 @@ def test_only_so_many_listen(api: Api, filled: Engine) -> None:
         assert batch(first) == batch(second)
 
 
+def test_who_comes_while_the_server_ends_is_told_so(api: Api, filled: Engine) -> None:
+    """It is no matter of how many listen."""
+    hub: Hub = api.app.extensions[live.EXTENSION]
+    hub.close()
+    answer = api.app.test_client().get("/api/v1/events")
+    assert (503, True) == (answer.status_code, "the server ends" in answer.text)
+
+
 def test_events_are_neither_kept_nor_held_back(api: Api, filled: Engine) -> None:
     """No cache stores them, no proxy collects them, and nothing compresses them."""
     for method in ("GET", "HEAD"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
@@ -122,6 +122,7 @@ def test_every_program_gives_the_points_that_count(engine: Engine, url: str, tmp
                 assert max(np.diff([-1, *(step for step, _ in found)])) <= len(expected) / k + 2 * 64
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-5, 5)))
 def test_what_is_superseded_is_told_from_step_and_seq(steps: list[int]) -> None:
     """The rule on sorted columns says of any series what dropping point by point leaves."""
@@ -132,6 +133,7 @@ def test_what_is_superseded_is_told_from_step_and_seq(steps: list[int]) -> None:
     assert left(steps) == [(row[0], row[2]) for row, kept in zip(rows, valid, strict=True) if kept]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200), st.integers(1, 250))
 def test_places_are_even_and_end_with_the_last(n: int, k: int) -> None:
     """Of n places min(n, k) are chosen, ascending, the last always, with gaps that differ by one at most."""

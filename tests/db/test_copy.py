@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from threading import Event
 
 import pytest
 from sqlalchemy import Engine, text
 
-from indexer.db import copy, migrate
+from indexer.db import copy, migrate, retention, shadow, snapshot
 from indexer.db.connection import Connection
 from indexer.db.dialect import sqlite_file
 from indexer.db.engine import open_engine
 from indexer.db.rows import SHAPES, Shape, Tally
 from indexer.errors import Refuse, Wait
+from indexer.ingest.retention import Rules, plan, prune
+from indexer.ingest.watch import LEASE_SECONDS
 from summarydb import copying
 from tests.conftest import DATA, migrate_empty
-from tests.support.engines import transaction
-from tests.support.following import SMALL, index_once, make
+from tests.support.crashing import Crash, crashing
+from tests.support.engines import transaction, writer
+from tests.support.following import SMALL, Follower, StillClock, index_once, make
 from tests.support.postgres import PostgresServer
 from tests.support.records import tb_scalar, tb_version
 from tests.support.tables import differences, dump
+from tests.support.verifying import compare
 
 
 def silent(_what: str, _done: int, _total: int) -> None:
@@ -216,3 +221,87 @@ def test_sums_are_of_rows_in_any_order() -> None:
         twice.add(row)
     assert (one.rows, one.checksum) == (other.rows, other.checksum)
     assert one.checksum != twice.checksum
+
+
+@pytest.fixture
+def halfway(engine: Engine, tmp_path: Path) -> Path:
+    """Runs, and a database in the midst of everything: points are loose, aside and pruned, a wish waits, a job went."""
+    names = [f"events.out.tfevents.170000000{i}.x" for i in range(3)]
+    tree = {f"{job}/{name}": run(i, range(30)) for job in ("a", "b", "d") for i, name in enumerate(names)}
+    root = make(tmp_path / "halfway", tree)
+    config = replace(SMALL, batch_points=5, slice_bytes=4096)
+    index_once(engine, root, config=config)
+    make(root, {f"c/{names[0]}": run(8, range(3))})  # its tag has the largest id
+    index_once(engine, root, config=config)
+    other = writer(engine)
+    prune(other, plan(other.connect(), Rules(("./d",)), 2e9), lambda: 2e9)
+    (root / "a" / names[2]).unlink()
+    (root / "a" / names[0]).write_bytes(run(7, range(30, 70)))
+    for fatal in count():
+        clock = StillClock(2e9 + fatal * (LEASE_SECONDS + 1))
+        with pytest.raises(Crash), crashing(fatal, "after"):
+            Follower(engine, root, config=config, clock=clock).scan()
+        with transaction(engine) as conn:
+            if conn.execute(text("SELECT count(*) FROM kept_segments")).scalar_one():
+                break
+    with retention.outside(other) as (conn, _):
+        (job,) = retention.named(conn, "./b")
+        shadow.ask(conn, job.id, None, 2e9)
+        (last,) = retention.named(conn, "./c")
+        retention.drop_tags(conn, last.id, [tag.id for tag in retention.tags(conn, [last.id])], 9e9, 1)
+    return root
+
+
+def run(number: int, steps: Iterable[int]) -> bytes:
+    """Return an event file."""
+    return tb_version(1.7e9 + number) + b"".join(tb_scalar("loss", step, step / 4 + number, 1.7e9) for step in steps)
+
+
+@pytest.mark.parametrize("how", ["copy", "snapshot"])
+def test_all_that_waits_goes_on_in_the_copy(
+    engine: Engine, url: str, target: str, halfway: Path, tmp_path: Path, how: str
+) -> None:
+    """An indexer of the copy ends what that of the source began; ids of points that are gone are not given out."""
+    if how == "snapshot":
+        if not target.startswith("sqlite"):
+            pytest.skip("a snapshot is a SQLite file")
+        target = f"sqlite:///{tmp_path / 'snapshot.db'}"
+        snapshot.write(url, tmp_path / "snapshot.db", silent)
+    else:
+        copying.copy_database(url, target, show=silent, stop=Event())
+    assert [] == compare(target)[1]
+    made = open_engine(target)
+    with made.connect() as conn:
+        loose = conn.execute(text("SELECT max(tag_id) FROM loose_tags")).scalar_one()
+        assert loose > conn.execute(text("SELECT max(id) FROM tags")).scalar_one()
+        ((removed, noted),) = conn.execute(text("SELECT count(*), max(id) FROM removed_jobs")).all()
+    make(halfway, {"e/events.out.tfevents.1700000000.x": run(9, range(3))})
+    clock = StillClock(2.1e9)
+    follower = Follower(made, halfway, clock=clock)
+    for _ in range(20):
+        clock.time += retention.GRACE_SECONDS + 6
+        follower.scan()
+        if (current := follower.indexer.reloads.current) is not None and current._thread is not None:
+            current._thread.join()
+    follower.leave()
+    with made.begin() as conn:
+        assert (
+            loose
+            < conn.execute(
+                text("SELECT max(t.id) FROM tags t JOIN jobs j ON j.id = t.job_id WHERE j.train_id = './e'")
+            ).scalar_one()
+        )
+        assert [(None,)] == [tuple(row) for row in conn.execute(text("SELECT error FROM reindexes"))]
+        assert [("./d",)] == [tuple(row) for row in conn.execute(text("SELECT train_id FROM pruned_jobs"))]
+        left = conn.execute(text("SELECT tag_id FROM loose_tags WHERE sweep_after < 9e9")).all()
+        assert ([], []) == (left, conn.execute(text("SELECT tag_id FROM kept_segments")).all())
+        assert 0 == conn.execute(text("SELECT count(*) FROM tensor_points WHERE tag_id < 0")).scalar_one()
+        points = "SELECT count(*) FROM tensor_points p JOIN tags t ON t.id = p.tag_id JOIN jobs j ON j.id = t.job_id "
+        assert 100 == conn.execute(text(f"{points} WHERE j.train_id = './a'")).scalar_one()
+        assert 3 == conn.execute(text(f"{points} WHERE j.train_id = './e'")).scalar_one()
+        own = "SELECT t.id FROM tags t JOIN jobs j ON j.id = t.job_id WHERE j.train_id = './e'"
+        conn.execute(text(f"DELETE FROM tensor_points WHERE tag_id IN ({own})"))
+        conn.execute(text("DELETE FROM jobs WHERE train_id = './e'"))  # the trigger notes it, behind those before
+        assert (removed + 1, noted + 1) == tuple(conn.execute(text("SELECT count(*), max(id) FROM removed_jobs")).one())
+    assert [] == compare(target)[1]
+    made.dispose()

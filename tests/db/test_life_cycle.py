@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +17,20 @@ from indexer.db.connection import transaction
 from indexer.errors import Refuse
 from indexer.ingest.retention import Rules, plan, prune
 from indexer.ingest.watch import LEASE_SECONDS
+from tests.support.crashing import Crash, crashing
 from tests.support.engines import writer
 from tests.support.following import SMALL, Follower, StillClock, empty, index_once, make
 from tests.support.records import png, tb_histogram, tb_image, tb_scalar, tb_session_start, tb_version
 from tests.support.tables import differences, dump
+from tests.support.verifying import compare
 
 FILES = tuple(f"events.out.tfevents.170000000{i}.x" for i in range(3))
 JOBS = ("a", "b", "c")
 STEPS = st.one_of(
     st.tuples(st.just("append"), st.sampled_from(JOBS), st.sampled_from(FILES), st.integers(1, 6)),
     st.tuples(st.just("start"), st.sampled_from(JOBS), st.sampled_from(FILES), st.integers(1, 30)),
+    st.tuples(st.just("replace"), st.sampled_from(JOBS), st.sampled_from(FILES), st.integers(1, 6)),
+    st.tuples(st.just("rename"), st.sampled_from(JOBS), st.sampled_from(FILES), st.sampled_from(FILES)),
     st.tuples(st.just("prune"), st.sampled_from(JOBS)),
     st.tuples(st.just("restore"), st.sampled_from(JOBS)),
     st.tuples(st.just("tags"), st.sampled_from(("loss", "im*", "?pread"))),
@@ -35,6 +39,7 @@ STEPS = st.one_of(
     st.tuples(st.just("look"), st.sampled_from(JOBS)),
     st.tuples(st.just("limit"), st.integers(0, 2)),
     st.tuples(st.just("die"), st.just(0)),
+    st.tuples(st.just("crash"), st.integers(0, 12)),
 )
 
 
@@ -46,6 +51,7 @@ class Life:
         self.clock = StillClock()
         self.limit = 0
         self.written = 0
+        self.fatal: int | None = None  # the commit behind which it dies
         self.other = writer(engine)  # of whoever prunes and wishes
         self.start()
 
@@ -89,6 +95,24 @@ class Life:
                 content += tb_histogram("spread", step, (1.0, 2.0), (3.0, step), 1.7e9)
         self.grow(path, content)
 
+    def replace(self, job: str, file: str, count: int) -> None:
+        """Put another file in the place of one."""
+        path = self.root / job / file
+        if path.exists():
+            path.rename(self.root / "old")
+            self.append(job, file, count)
+            (self.root / "old").unlink()
+
+    def rename(self, job: str, file: str, other: str) -> None:
+        """Give a file another name, perhaps that of another file."""
+        path = self.root / job / file
+        if path.exists():
+            path.replace(self.root / job / other)
+
+    def verify(self) -> None:
+        """Compare files and tables: whatever was pruned or evicted, what is stored is right."""
+        assert [] == compare(self.engine.url.render_as_string(hide_password=False))[1]
+
     def session(self, job: str, file: str, step: int) -> None:
         """Write a session start."""
         path = self.root / job / file
@@ -121,6 +145,10 @@ class Life:
         match step:
             case ("append", str(job), str(file), int(count)):
                 self.append(job, file, count)
+            case ("replace", str(job), str(file), int(count)):
+                self.replace(job, file, count)
+            case ("rename", str(job), str(file), str(other)):
+                self.rename(job, file, other)
             case ("start", str(job), str(file), int(at)):
                 self.session(job, file, at)
             case ("prune", str(job)):
@@ -141,14 +169,26 @@ class Life:
                 self.follower.leave()
                 self.end()
                 self.start()
-            case _:  # it dies, and another takes its place
-                self.end()
-                self.clock.time += LEASE_SECONDS + 1
-                self.start()
-        self.work()
+            case ("crash", int(at)):
+                self.fatal = at
+                return  # in the midst of what comes next
+            case _:
+                self.die()
+        fatal, self.fatal = self.fatal, None
+        try:
+            with nullcontext() if fatal is None else crashing(fatal, "after", besides="shadow.db"):
+                self.work()
+        except Crash:
+            self.die()
+
+    def die(self) -> None:
+        """The indexer is gone, and another takes its place."""
+        self.end()
+        self.clock.time += LEASE_SECONDS + 1
+        self.start()
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, max_size=12))
 def test_in_the_end_all_is_as_the_files_are(
     engine: Engine, tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[object, ...]]
@@ -161,6 +201,7 @@ def test_in_the_end_all_is_as_the_files_are(
         life.do(step)
         for place, job in enumerate(JOBS):  # who was written last is not for the machine's clock to say
             os.utime(root / job, (1e9 + number, 1e9 + place))
+    life.verify()
     life.do(("limit", 0))
     for job in JOBS:
         life.restore(job)
@@ -170,6 +211,7 @@ def test_in_the_end_all_is_as_the_files_are(
     life.work()
     life.clock.time += retention.GRACE_SECONDS + 1
     life.work()
+    life.verify()
     actual = dump(engine)
     with engine.connect() as conn:
         errors = [row[0] for row in conn.execute(text("SELECT error FROM reindexes WHERE error IS NOT NULL"))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,7 +17,9 @@ from sqlalchemy import Engine, text
 
 from indexer.db import retention, rollups, shadow
 from indexer.db.connection import Connection, Database, transaction
+from indexer.errors import Retry
 from indexer.ingest.reload import Reload
+from indexer.ingest.retention import Rules, plan, prune
 from indexer.ingest.watch import LEASE_SECONDS
 from indexer.text import store
 from tests.support.crashing import Crash, When, crashing
@@ -396,3 +399,98 @@ def test_a_dead_shadow_is_removed(engine: Engine, tmp_path: Path) -> None:
     follower.scan()
     assert None is fulfil(follower, wish(engine))
     assert not dead.exists()
+
+
+def at_work(monkeypatch: pytest.MonkeyPatch, at: int, what: Callable[[], None]) -> None:
+    """Do something once, when so many commits copied what was read again."""
+    copied, seen = Reload.copy, 0
+
+    def copy(self: Reload, *arguments: Any) -> Iterator[None]:
+        nonlocal seen
+        for _ in copied(self, *arguments):
+            seen += 1
+            if seen == at:
+                what()
+            yield
+
+    monkeypatch.setattr(Reload, "copy", copy)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5])
+def test_a_job_pruned_while_it_is_copied(
+    engine: Engine, tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids that were reserved for it are swept with it: no more points come under them."""
+    monkeypatch.setattr(shadow, "ROWS_AT_ONCE", 10)
+    follower = Follower(engine, runs(tmp_path / "runs"), config=CONFIG)
+    follower.scan()
+    other = writer(engine)
+    found = plan(other.connect(), Rules(("./a",)), 2e9)
+    at_work(monkeypatch, at, lambda: prune(other, found, lambda: 3e9) and None)
+    assert "pruned" in (fulfil(follower, wish(engine)) or "")
+    follower.scan()
+    assert [("./b", 3)] == ask(engine, SEEN)
+    dump(engine)
+    assert [] == ask(engine, "SELECT * FROM loose_tags")
+
+
+def test_a_wish_that_somebody_else_takes_up_is_left_to_him(engine: Engine, tmp_path: Path) -> None:
+    """Nothing is written under ids that another indexer gave up; a wish that came to its end stays as it was."""
+    follower = Follower(engine, runs(tmp_path / "runs"), config=CONFIG)
+    follower.scan()
+    number = wish(engine)
+    with transaction(writer(engine)) as conn:
+        shadow.reserve(conn, number, [(900, 1)], 2e9)
+        shadow.hold(conn, number, 900)
+        shadow.give_up(conn, number, 2e9)
+        with pytest.raises(Retry, match="another indexer"):
+            shadow.hold(conn, number, 900)
+        shadow.finish(conn, number, 2e9)
+        shadow.finish(conn, number, 3e9, "too late")
+        assert (True, None) == shadow.outcome(conn, number)
+
+
+@pytest.mark.parametrize("at", [1, 2, 6])
+@pytest.mark.parametrize("name", [FIRST, THIRD])
+def test_a_file_replaced_while_it_is_copied(
+    engine: Engine, tmp_path: Path, at: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file has the name of one that was read: it begins anew, and ends as a first load would."""
+    monkeypatch.setattr(shadow, "ROWS_AT_ONCE", 10)
+    root = runs(tmp_path / "runs")
+    follower = Follower(engine, root, config=CONFIG)
+    follower.scan()
+    content = tb_version(1.75e9) + scalars(*range(40), value=0.5)
+    at_work(monkeypatch, at, lambda: make(root, {f"a/{name}": content}) and None)
+    assert None is fulfil(follower, wish(engine))
+    follower.scan()
+    actual = dump(engine)
+    follower.clock.time += retention.GRACE_SECONDS + 6
+    follower.scan()
+    assert [] == ask(engine, "SELECT * FROM loose_tags")
+    empty(engine)
+    index_once(engine, root, config=CONFIG)
+    assert [] == differences(dump(engine), actual)
+
+
+def test_done_compressed_and_emptied_files(engine: Engine, tmp_path: Path) -> None:
+    """Read again a quiet file is done once more, a compressed one says what it is, an emptied one keeps its points."""
+    config = replace(CONFIG, done_after=60.0)
+    root = runs(tmp_path / "runs")
+    zipped = gzip.compress(tb_version(1.7e9) + scalars(1))
+    emptied = "events.out.tfevents.1700000005.x"
+    make(
+        root, {"a/events.out.tfevents.1700000004.x": zipped, f"a/{emptied}": tb_version(1.76e9) + scalars(5, tag="old")}
+    )
+    follower = Follower(engine, root, config=config)
+    follower.scan()
+    make(root, {f"a/{emptied}": b""})
+    follower.scan()
+    before = dump(engine)
+    assert {("done",)} < set(ask(engine, "SELECT state FROM shards"))
+    ((error,),) = ask(engine, "SELECT last_error FROM jobs WHERE train_id = './a'")
+    assert "gunzip" in error
+    assert None is fulfil(follower, wish(engine))
+    follower.scan()
+    assert [] == differences(before, dump(engine))
+    assert [(error,)] == ask(engine, "SELECT last_error FROM jobs WHERE train_id = './a'")

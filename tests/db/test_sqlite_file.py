@@ -19,7 +19,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from indexer.config import Config
-from indexer.db import connection, filesystem
+from indexer.db import connection, filesystem, space
 from indexer.db.connection import Database, transaction
 from indexer.db.dialect import SQLITE_PAGE_BYTES
 from indexer.db.engine import open_engine, open_reader, read_only
@@ -30,7 +30,6 @@ from tests.support.following import Follower, index_once
 from tests.support.loads import CONFIG, calm, runs
 from tests.support.program import environment
 from tests.support.tables import differences, dump
-from webapi import v1
 from webapi.app import create_app
 
 ANYBODY = 65534
@@ -310,7 +309,7 @@ def test_a_reader_that_holds_up_checkpoints_shows_in_health(
 ) -> None:
     """The writer goes on; the WAL grows, health says why, and behind the reader it is short again."""
     monkeypatch.setattr(connection, "WAL_BYTES", 400_000)
-    monkeypatch.setattr(v1, "STARVED_BYTES", 800_000)
+    monkeypatch.setattr(space, "STARVED_BYTES", 800_000)
     path = tmp_path / "x.db"
     path.write_bytes(sqlite_template.read_bytes())
     url = f"sqlite:///{path}"

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from indexer.config import Config, Root
+from indexer.config import Root
 from indexer.db import bulk, consistency, rollups
 from indexer.db.connection import Database
 from indexer.db.engine import open_engine
@@ -29,7 +29,6 @@ from summarydb import verify
 from tests.conftest import DATA, Backend, migrate_empty
 from tests.support.engines import transaction
 from tests.support.following import SMALL, Follower, index_once, make
-from tests.support.following import given as roots_of
 from tests.support.records import (
     frame,
     hparams_start,
@@ -42,28 +41,9 @@ from tests.support.records import (
     tb_strings,
     tb_version,
 )
+from tests.support.verifying import compare
 
 FIRST, SECOND = "events.out.tfevents.1700000000.a", "events.out.tfevents.1700000100.b"
-
-
-def silent(_job: str, _done: int, _total: int) -> None:
-    """Show nothing."""
-
-
-def compare(
-    url: str, *roots: Path | Root, limit: int = 0, config: Config = SMALL
-) -> tuple[dict[str, Any], list[str], list[Difference]]:
-    """Return what `verify` says: facts, lines and differences."""
-    found: list[Difference] = []
-    facts = verify.run(
-        replace(config, url=url, roots=roots_of(roots)),
-        limit=limit,
-        tell=found.append,
-        show_progress=silent,
-        stop=Event(),
-    )
-    assert facts["differences"] >= len(found)
-    return facts, [str(difference) for difference in found], found
 
 
 @pytest.mark.parametrize("data", ["mindspore", "tensorboard", "damaged"])
@@ -421,7 +401,7 @@ def test_it_ends_when_asked(engine: Engine, url: str, root: Path) -> None:
     stop = Event()
     stop.set()
     with pytest.raises(Wait, match="only a part"):
-        verify.run(replace(SMALL, url=url), limit=0, tell=print, show_progress=silent, stop=stop)
+        verify.run(replace(SMALL, url=url), limit=0, tell=print, show_progress=lambda *_: None, stop=stop)
 
 
 def test_long_payloads_are_compared_where_they_are(engine: Engine, url: str, root: Path) -> None:

@@ -168,7 +168,7 @@ def test_only_commands_that_exist_are_listed(capsys: pytest.CaptureFixture[str])
 
 def test_the_command_line_imports_little() -> None:
     """`--version` and every usage error come without the database, the web or numpy."""
-    code = "import sys; from summarydb import up, cli; cli.run(['--version']); print(*sys.modules)"
+    code = "import sys; from summarydb import parent, cli; cli.run(['--version']); print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(), cwd=CHECKOUT, capture_output=True, text=True, check=True
     )

@@ -10,16 +10,18 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
 from indexer.db import migrate
+from indexer.db.condition import examine
 from indexer.db.engine import open_engine
 from indexer.db.migrate import NEW
 from indexer.errors import Refuse
 from indexer.version import REVISION, VERSION_TABLE
 from migrations.write_new import DIALECTS, script
+from summarydb import status
 from tests.conftest import Backend
 from tests.support.engines import transaction, writer
 
 REVISIONS = [script.revision for script in reversed(list(ScriptDirectory(str(migrate.MIGRATIONS)).walk_revisions()))]
-VIEWS = {"v_jobs", "v_tags", "v_scalars", "v_latest", "v_lineage", "v_hparams"}
+VIEWS = {"v_jobs", "v_tags", "v_scalars", "v_latest", "v_lineage", "v_hparams", "v_grafana"}
 
 
 def test_the_declared_revision_is_the_newest() -> None:
@@ -109,6 +111,25 @@ def test_downgrade_of_the_last_and_back(empty_url: str) -> None:
     migrate.upgrade(writer(engine))
     with transaction(engine) as conn:
         command.check(migrate.config(conn))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_status_and_doctor_read_every_schema(empty_url: str, revision: str) -> None:
+    """What an older schema lacks is not there; all else is told, with the command that helps."""
+    engine = open_engine(empty_url)
+    migrate.upgrade(writer(engine), revision)
+    with transaction(engine) as conn:
+        conn.execute(text("INSERT INTO roots (id, name, path, named) VALUES (1, 'runs', '/runs', FALSE)"))
+        job = "INSERT INTO jobs (id, root_id, train_id, train_key, bytes_on_disk) VALUES (1, 1, './a', :key, 7)"
+        conn.execute(text(job), {"key": b"k"})
+    told = status.read(empty_url)
+    assert (revision, 7, None, None) == (
+        told["schema"],
+        *(told["jobs"][0][name] for name in ("lag", "evicted_at", "pruned_at")),
+    )
+    assert ("db upgrade" in status.render(told)) == (revision != REVISION)
+    assert (revision, ["/runs"]) == ((found := examine(empty_url)).revision, found.roots)
     engine.dispose()
 
 

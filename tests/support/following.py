@@ -56,9 +56,9 @@ class WatchedFiles:
         self.before_stat: Callable[[Path], None] = lambda _path: None
         self.before_read: Callable[[Path], None] = lambda _path: None
 
-    def scandir(self, path: Path) -> Iterator[os.DirEntry[str]]:
+    def scandir(self, path: Path | str) -> Iterator[os.DirEntry[str]]:
         """List `path`."""
-        self.before_list(path)
+        self.before_list(Path(path))
         for entry in self.real.scandir(path):
             yield cast("os.DirEntry[str]", _Entry(self, entry))
 

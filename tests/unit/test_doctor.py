@@ -176,6 +176,9 @@ def test_whoever_holds_the_lock_is_told(tmp_path: Path) -> None:
     lively, silent = (Condition(indexers=[Indexer(7, "host", NOW - age, "watching")]) for age in (1.0, 300.0))
     assert "process 7 on host is watching" == only(doctor.indexers(lively, path, WELL), "indexer").says
     assert Status.OK is only(doctor.indexers(silent, path, WELL), "indexer").status
+    waits = Condition(indexers=[Indexer(7, "host", NOW - 1.0, "waiting", "the disk is full")])
+    waiting = only(doctor.indexers(waits, path, WELL), "indexer")
+    assert (Status.WARNING, "process 7 on host waits: the disk is full") == (waiting.status, waiting.says)
     assert "none is running" == only(doctor.indexers(Condition(), path, WELL), "indexer").says
     with writer_lock(f"sqlite:///{path}"):
         hangs = only(doctor.indexers(silent, path, WELL), "indexer")

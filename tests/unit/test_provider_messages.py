@@ -6,7 +6,7 @@ from base64 import urlsafe_b64encode
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.compat.proto import summary_pb2, tensor_pb2
 from tensorboard.data.proto import data_provider_pb2 as messages
@@ -20,6 +20,7 @@ INT64 = st.integers(-(2**63), 2**63 - 1)
 NAMES = st.text(st.characters(codec="utf-8"), max_size=200)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(INT64, st.floats(), st.floats(width=32)), max_size=5), max_size=5))
 def test_numbers_of_many_series_are_read_back(series: list[list[tuple[int, float, float]]]) -> None:
     """Every column of every series comes back as it was, to the bit."""
@@ -35,6 +36,7 @@ def test_numbers_of_many_series_are_read_back(series: list[list[tuple[int, float
         ]
 
 
+@settings(deadline=None)
 @given(st.lists(INT64, max_size=50))
 def test_many_varints_are_single_ones_joined(numbers: list[int]) -> None:
     """All varints at once are the bytes of each, and end where each ends."""
@@ -45,6 +47,7 @@ def test_many_varints_are_single_ones_joined(numbers: list[int]) -> None:
     assert numbers == [fields.signed(fields.varint(one, 0, len(one))[0]) for one in single]
 
 
+@settings(deadline=None)
 @given(NAMES, NAMES, INT64, st.floats(allow_nan=False), st.binary(max_size=300), st.integers(0, 2**40))
 def test_lists_are_read_back(run: str, tag: str, step: int, clock: float, content: bytes, length: int) -> None:
     """Names and metadata of a List answer come back as they were."""
@@ -58,6 +61,7 @@ def test_lists_are_read_back(run: str, tag: str, step: int, clock: float, conten
     assert (step, clock, length) == (metadata.max_step, metadata.max_wall_time, metadata.max_length)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**40), max_size=4), st.binary(), st.lists(st.binary(), max_size=4))
 def test_tensors_are_read_back(shape: list[int], content: bytes, strings: list[bytes]) -> None:
     """Type, shape and elements of a tensor come back as they were."""
@@ -70,6 +74,7 @@ def test_tensors_are_read_back(shape: list[int], content: bytes, strings: list[b
     )
 
 
+@settings(deadline=None)
 @given(NAMES.filter(bool), st.none() | st.lists(NAMES), st.none() | st.lists(NAMES), st.integers(0, 2**63 - 1))
 def test_requests_are_read(plugin: str, runs: list[str] | None, tags: list[str] | None, points: int) -> None:
     """Presence of a filter is told from its length, and every name is read, the empty one too."""
@@ -97,6 +102,7 @@ def test_a_part_that_is_there_twice_is_merged() -> None:
     assert (requests.Wanted("b", frozenset("xy"), None), 3) == requests.points_wanted(content)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_request_or_malformed(content: bytes) -> None:
     """Bytes that are no request are refused in words, never an error of ours."""
@@ -107,6 +113,7 @@ def test_any_bytes_are_a_request_or_malformed(content: bytes) -> None:
             continue
 
 
+@settings(deadline=None)
 @given(NAMES, NAMES, NAMES, INT64, st.integers(0, 2**63 - 1))
 def test_keys_are_read_back(experiment: str, run: str, tag: str, step: int, number: int) -> None:
     """A key survives, and needs no quoting in an address."""

@@ -65,8 +65,8 @@ def test_every_field_of_config_can_be_set(tmp_path: Path) -> None:
     assert {field.name for field in fields(Config)} == settable | {"roots"}
 
 
-ADDRESSES = {"db", "host"}
-"""Any text may be an address; what opens it says what is wrong."""
+ADDRESSES = {"db", "host", "log-file"}
+"""Any text may be an address or a path; what opens it says what is wrong."""
 PLAIN = [s for s in SETTINGS if s.name not in ADDRESSES and not s.secret]
 
 

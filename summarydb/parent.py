@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from summarydb import ending
+from summarydb import ending, systemd
 from summarydb.progress import ProgressLine
 from summarydb.settings import Settings, to_json
 from summarydb.work import how_to_open
@@ -162,6 +162,8 @@ class Up:
                 self.progress.show(**progress)
             case {"port": int(port)}:  # the next life of the web keeps the address
                 self.settings = replace(self.settings, config=replace(self.settings.config, port=port))
+            case {"turned": True}:
+                systemd.tell(systemd.ALIVE)
             case {"ready": str(url), **more}:
                 child.was_ready = True
                 self.announce(url, more.get("grpc"))
@@ -175,6 +177,7 @@ class Up:
         if self.announced:
             return
         self.announced = True
+        systemd.tell(systemd.READY)
         self.progress.close()
         try:
             sys.stdout.write(ending.served(url, grpc, as_json=self.as_json) + "\n")
@@ -220,6 +223,7 @@ class Up:
 
     def end(self) -> None:
         """End both children: their standard input closes, and who does not mind that is killed."""
+        systemd.tell(systemd.ENDING)
         self.progress.close()
         running = [child.process for child in (self.indexer, self.web) if child.process is not None]
         for process in running:

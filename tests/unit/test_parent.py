@@ -9,8 +9,8 @@ import pytest
 
 from indexer.config import Config
 from summarydb import ending
+from summarydb.parent import LAST_PAUSE, Child, Up, cause
 from summarydb.settings import Settings
-from summarydb.up import LAST_PAUSE, Child, Up, cause
 
 
 @pytest.fixture
