@@ -23,7 +23,9 @@ UNDOCUMENTED = {
     "/": "a page for people, no part of the API",
     "/static/<path:filename>": "style and scripts of pages",
     "/v1/mindinsight/": "MindInsight's own API, whose shapes are not ours to describe; a prefix",
-    "/mindinsight/v1/mindinsight/": "the same below the prefix of its own server",
+    "/mindinsight": "MindInsight's page",
+    "/mindinsight/": "the same, and its API once more below the prefix of its own server",
+    "/metrics": "for Prometheus, in its own format, beside the API and not below it",
 }
 """What is mounted and not in the document, with the reason."""
 
