@@ -401,7 +401,7 @@ def test_a_dead_shadow_is_removed(engine: Engine, tmp_path: Path) -> None:
     assert not dead.exists()
 
 
-def at_work(monkeypatch: pytest.MonkeyPatch, at: int, what: Callable[[], None]) -> None:
+def at_work(monkeypatch: pytest.MonkeyPatch, at: int, what: Callable[[], object]) -> None:
     """Do something once, when so many commits copied what was read again."""
     copied, seen = Reload.copy, 0
 
@@ -426,7 +426,7 @@ def test_a_job_pruned_while_it_is_copied(
     follower.scan()
     other = writer(engine)
     found = plan(other.connect(), Rules(("./a",)), 2e9)
-    at_work(monkeypatch, at, lambda: prune(other, found, lambda: 3e9) and None)
+    at_work(monkeypatch, at, lambda: prune(other, found, lambda: 3e9))
     assert "pruned" in (fulfil(follower, wish(engine)) or "")
     follower.scan()
     assert [("./b", 3)] == ask(engine, SEEN)
@@ -461,7 +461,7 @@ def test_a_file_replaced_while_it_is_copied(
     follower = Follower(engine, root, config=CONFIG)
     follower.scan()
     content = tb_version(1.75e9) + scalars(*range(40), value=0.5)
-    at_work(monkeypatch, at, lambda: make(root, {f"a/{name}": content}) and None)
+    at_work(monkeypatch, at, lambda: make(root, {f"a/{name}": content}))
     assert None is fulfil(follower, wish(engine))
     follower.scan()
     actual = dump(engine)
