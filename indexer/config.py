@@ -51,4 +51,5 @@ class Config:
     url_prefix: str = ""  # before every path, as "/summarydb"
     trusted_proxy: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-* headers count
     access_log: bool = False
+    mindinsight_ui: str = "auto"  # MindInsight's page: auto (where it is installed beside us), off, or its directory
     grpc: str | None = None  # HOST:PORT of TensorBoard's data provider; None: not served

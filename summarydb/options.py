@@ -35,6 +35,7 @@ SERVING = (
     "url-prefix",
     "trusted-proxy",
     "access-log",
+    "mindinsight-ui",
     "log-file",
     "grpc",
 )

@@ -24,7 +24,7 @@ _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 _ROOT_NAME = re.compile(r"(?![A-Za-z]$)[^/\\:]+")  # one letter is a drive
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
-_OWN_PATHS = {"api", "static", "v1", "metrics"}
+_OWN_PATHS = {"api", "static", "v1", "metrics", "mindinsight"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +298,12 @@ def _grpc_address(text: str) -> str:
     return text
 
 
+def _mindinsight_ui(text: str) -> str:
+    from webapi.mindinsight import bundle
+
+    return bundle.named(text)
+
+
 def _token(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", text):  # what `Authorization: Bearer` can carry, RFC 6750
         raise ValueError("is no token: use letters, digits and . _ ~ + / -, for instance from `openssl rand -hex 24`")
@@ -414,6 +420,12 @@ SETTINGS = (
         "Proxies whose X-Forwarded-For, -Proto, -Host and -Prefix count, commas between them.",
     ),
     Setting("access-log", _switch, None, "Log a line a request."),
+    Setting(
+        "mindinsight-ui",
+        _mindinsight_ui,
+        "PATH",
+        "MindInsight's own page below /mindinsight/: its directory, off, or auto: where it is installed beside us.",
+    ),
     Setting("grpc", _grpc_address, "HOST:PORT", "Serve TensorBoard's data provider there, too; port 0: any free one."),
     Setting("verbose", _switch, None, "Log more, and show tracebacks.", "-"),
     Setting("log-format", _log_format, "FORMAT", "Log lines for people (text) or programs (json).", "-"),

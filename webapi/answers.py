@@ -77,8 +77,8 @@ SECURITY: list[Schema] = [{}, {"token": []}]
 
 BYTES: Schema = {
     name: {"schema": {"type": "string", "format": "binary"}}
-    for name in (OCTETS, respond.JSON, *sorted(safe.partition(";")[0] for safe in SAFE))
-}
+    for name in (OCTETS, *sorted(safe.partition(";")[0] for safe in SAFE))
+} | {respond.JSON: {"schema": {"description": "A payload that is JSON itself, or is shown so: `form=json`."}}}
 """What payloads are sent as; the first is what a generated client takes all of them for."""
 
 IF_NONE_MATCH: Schema = {

@@ -46,6 +46,7 @@ from webapi.errors import Malformed, Unknown
 from webapi.looks import Looks
 from webapi.mindinsight import answers as mindinsight
 from webapi.mindinsight import routes as mindinsight_routes
+from webapi.mindinsight import ui
 from webapi.parameters import Parameter, Values, parse
 from webapi.proxy import BehindProxy
 from webapi.tally import ROUTE, Tally
@@ -72,7 +73,8 @@ def create_app(
     _guard(app, config)
     _mount_api(app, site)
     mindinsight_routes.mount(app, site)
-    _mount_pages(app, site)
+    with_mindinsight = ui.mount(app, config.mindinsight_ui)
+    _mount_pages(app, site, mindinsight=with_mindinsight)
     tally = Tally()
     app.extensions[TALLY] = tally
     metrics.mount(app, site, tally, query_string)
@@ -247,7 +249,7 @@ def _mount_api(app: Flask, site: Site) -> None:
             site.tell_of_tag(conn, tag)
             mark = respond.entity_tag(request, site.version, row.digest, row.stored.content_type)
             if request.if_none_match.contains_weak(mark):
-                return respond.tagged(Response(status=304), mark)
+                return respond.unchanged(mark, headers.PAYLOAD_POLICY)
             return respond.tagged(kinds.content(conn, kind, row, values), mark)
 
     explain.mount(app, site, values_of, answer)
@@ -312,7 +314,7 @@ def query_string() -> str:
 
 
 # Pages ----------------------------------------------------------------------------------------------------------------
-def _mount_pages(app: Flask, site: Site) -> None:
+def _mount_pages(app: Flask, site: Site, *, mindinsight: bool) -> None:
     known: tuple[Parameter, ...] = v1.JOB_FILTERS
 
     @app.get("/")
@@ -344,6 +346,7 @@ def _mount_pages(app: Flask, site: Site) -> None:
             indexer=indexer,
             alive=alive,
             waiting=site.waiting(),
+            mindinsight=f"{address.root()}{ui.PATH}/" if mindinsight else None,
             version=site.version,
         )
         return respond.tagged(page, tag)

@@ -188,7 +188,7 @@ def mount(
         mark = respond.entity_tag(request, site.version, *opened.identity)
         if request.if_none_match.contains_weak(mark):
             opened.close()
-            return respond.tagged(Response(status=304), mark)
+            return respond.unchanged(mark, headers.PAYLOAD_POLICY)
         return respond.tagged(opened.response(), mark)
 
     @app.get(f"{v1.BASE}/explain/<int:file>/<int(signed=True):sample>/image")

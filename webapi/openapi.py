@@ -514,7 +514,7 @@ def document(version: str) -> Schema:
             ' strings "NaN", "Infinity" and "-Infinity". Unknown fields are to be ignored.',
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": root() + BASE, "description": "This server."}],
+        "servers": [{"url": root() + BASE}],
         "security": answers.SECURITY,
         "tags": [{"name": name, "description": words} for name, words, _ in GROUPS],
         "paths": {

@@ -161,6 +161,17 @@ def tagged(response: Response, tag: str) -> Response:
     return response
 
 
+def unchanged(tag: str, policy: str | None = None) -> Response:
+    """Return 304 to one who has the answer with `tag`.
+
+    policy: that of the answer, where it has one of its own: browsers put a 304's headers in place of those they kept.
+    """
+    answer = Response(status=304)
+    if policy is not None:
+        answer.headers["Content-Security-Policy"] = policy
+    return tagged(answer, tag)
+
+
 # Bodies ---------------------------------------------------------------------------------------------------------------
 def stream(chunks: Iterator[bytes], content_type: str = JSON) -> Response:
     """Return an answer of `chunks`: whole where it is short, else sent as it is made.

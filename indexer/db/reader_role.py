@@ -110,7 +110,10 @@ def _relations(conn: Connection) -> list[str]:
 
 
 def _owners(conn: Connection) -> list[str]:
-    query = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?"
+    query = (
+        "SELECT tableowner FROM pg_tables WHERE schemaname = current_schema() AND tablename = ? "
+        "UNION SELECT current_user ORDER BY 1"
+    )
     return [row[0] for row in conn.execute(query, (VERSION_TABLE,))]
 
 

@@ -657,7 +657,8 @@ class Indexer:
             job.missing_since = None
             beside = job.listed.beside if found.beside is None else found.beside
             job.listed, job.newest, job.newest_explain = listed(found, beside)
-            if others or not found.shards:  # else loading the files says when they were modified
+            # Else loading the files says when they were modified; those of a job that is left out are not loaded.
+            if others or not found.shards or job.evicted_at is not None:
                 row = _job_row(found.shards.values(), job.listed)
                 job.update_time, job.create_time = row["update_time"], row["create_time"]
         elif job.missing_since is None:

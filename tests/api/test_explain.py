@@ -266,6 +266,7 @@ def test_an_image_is_sent_once(mine: tuple[Api, Path]) -> None:
     answer = api.request(item["url"])
     again = {"If-None-Match": answer.headers["ETag"]}
     assert (304, b"") == ((found := api.request(item["url"], headers=again)).status_code, found.data)
+    assert answer.headers["Content-Security-Policy"] == found.headers["Content-Security-Policy"]
     head = api.request(item["url"], method="HEAD")
     assert (200, b"", str(len(answer.data))) == (head.status_code, head.data, head.headers["Content-Length"])
     (directory / "in.png").write_bytes(png(4, 4))

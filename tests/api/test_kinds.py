@@ -202,6 +202,8 @@ def test_bytes_are_sent_once(samples: Api) -> None:
         tags.add(answer.headers["ETag"])
         again = samples.request(item["url"] + query, headers={"If-None-Match": answer.headers["ETag"]})
         assert (304, b"") == (again.status_code, again.data)
+        policies = {sent.headers["Content-Security-Policy"] for sent in (answer, again)}
+        assert {PAYLOAD_POLICY} == policies  # browsers keep a 304's headers
         head = samples.request(item["url"] + query, method="HEAD")
         assert (200, b"", answer.headers["ETag"]) == (head.status_code, head.data, head.headers["ETag"])
     assert 2 == len(tags)

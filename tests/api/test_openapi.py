@@ -23,6 +23,7 @@ UNDOCUMENTED = {
     "/": "a page for people, no part of the API",
     "/static/<path:filename>": "style and scripts of pages",
     "/v1/mindinsight/": "MindInsight's own API, whose shapes are not ours to describe; a prefix",
+    "/mindinsight/v1/mindinsight/": "the same below the prefix of its own server",
 }
 """What is mounted and not in the document, with the reason."""
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from tests.conftest import DATA
+from tests.support.browser import needs_browser, opened
 from tests.support.pages import Pages, pages
 from tests.support.program import command, eventually, run
 
@@ -30,17 +29,6 @@ RUNS = (
     "scalars-tensor",
     "text",
 )
-FLAGS = (  # a browser that asks nobody outside of this machine
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1400,1000",
-)
 # Elements lie in shadow trees within shadow trees: this looks for those that have a size, within hosts of one name.
 FIND = """
 const found = [];
@@ -54,24 +42,14 @@ const look = (root, host) => {
 look(document, '');
 return found.map(element => element.textContent);
 """
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="no browser: install the packages chromium and chromium-driver"
-)
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """A browser without a window."""
-    assert CHROMIUM is not None
-    assert DRIVER is not None
-    options = Options()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
+    with opened(tmp_path_factory.mktemp("browser")) as driver:
+        yield driver
 
 
 def shown(path: Path, logdir: Path) -> Iterator[Pages]:

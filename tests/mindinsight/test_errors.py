@@ -224,13 +224,24 @@ def test_a_token_is_asked_for_in_its_own_words(recorded: Client) -> None:
 
 
 def test_the_page_below_mindinsight_finds_the_routes(recorded: Client) -> None:
-    """The routes answer below /mindinsight, too, and pictures are then looked for there."""
+    """The routes answer below /mindinsight, too; the page puts its own address before those of pictures in answers."""
     status, _, body = recorded.send("GET", f"/mindinsight{PREFIX}/ui-config")
     assert (200, {"enable_debugger": False}) == (status, json.loads(body))
     _, _, body = recorded.send(
         "POST", f"/mindinsight{PREFIX}/explainer/saliency", b'{"train_id": "./explain-saliency"}'
     )
-    assert json.loads(body)["samples"][0]["image"].startswith(f"/mindinsight{PREFIX}/explainer/image?")
+    assert json.loads(body)["samples"][0]["image"].startswith(f"{PREFIX}/explainer/image?")
+
+
+def test_the_page_is_told_in_its_words_that_nothing_is_stored(recorded: Client) -> None:
+    """Its own code for what the web does not do: others it takes for a success. Elsewhere the code is as documented."""
+    codes = []
+    for base in (PREFIX, f"/mindinsight{PREFIX}"):
+        path = f"{base}/lineagemgr/lineages?train_id=./lineage-sgd-0.001"
+        status, _, body = recorded.send("PUT", path, b'{"remark": "good"}')
+        assert 403 == status
+        codes.append(json.loads(body)["error_code"])
+    assert ["50540008", "50545002"] == codes
 
 
 def test_a_database_that_was_never_filled_is_loading(client: Client, engine: Engine) -> None:

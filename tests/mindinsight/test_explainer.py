@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 from tests.mindinsight.conftest import Client, index
-from tests.support.explaining import benchmark, inference, metadata, record, saliency, sample
+from tests.support.explaining import benchmark, inference, metadata, occlusion, record, saliency, sample
 from tests.support.following import make
 from tests.support.mindinsight import PREFIX
 from tests.support.records import bytes_field, float_field, ms_scalars, ms_version, varint_field
@@ -41,13 +41,6 @@ def whole(number: int, truth: Sequence[int], labels: Sequence[int], probabilitie
         + b"".join(varint_field(3, label) for label in truth)
         + bytes_field(4, inner)
     )
-
-
-def occlusion(number: int, label: int, mask: str, *layers: tuple[float, Sequence[int]]) -> bytes:
-    """Return a record of hierarchical occlusion."""
-    made = (float_field(1, p) + b"".join(varint_field(2, n) for n in boxes) for p, boxes in layers)
-    inner = varint_field(1, label) + bytes_field(2, mask.encode())
-    return record(varint_field(1, number) + bytes_field(9, inner + b"".join(bytes_field(3, one) for one in made)))
 
 
 def inferences(client: Client, **body: Any) -> dict[int, list[tuple[str, float, str | None]]]:

@@ -42,11 +42,16 @@ def saliency(number_: int, explainer: str, label: int, path: str) -> bytes:
     return record(varint_field(1, number_) + bytes_field(5, inner))
 
 
-def hoc(number_: int, label: int, *layers: tuple[float, Sequence[int]]) -> bytes:
+def occlusion(number_: int, label: int, mask: str, *layers: tuple[float, Sequence[int]]) -> bytes:
     """Return a record of hierarchical occlusion."""
     made = (float_field(1, p) + b"".join(varint_field(2, n) for n in box) for p, box in layers)
-    inner = varint_field(1, label) + bytes_field(2, b"gaussian") + b"".join(bytes_field(3, layer) for layer in made)
+    inner = varint_field(1, label) + bytes_field(2, mask.encode()) + b"".join(bytes_field(3, one) for one in made)
     return record(varint_field(1, number_) + bytes_field(9, inner))
+
+
+def hoc(number_: int, label: int, *layers: tuple[float, Sequence[int]]) -> bytes:
+    """Return a record of hierarchical occlusion behind a mask without a radius."""
+    return occlusion(number_, label, "gaussian", *layers)
 
 
 def benchmark(explainer: str, metric: str, score: float, label_scores: Sequence[float] = ()) -> bytes:

@@ -15,9 +15,9 @@ import psutil
 import psycopg
 from psycopg import sql
 
-READER = "reader"
+READER = "tests_reader"
 """A role that may only read, and"""
-OWNER = "owner"
+OWNER = "tests_owner"
 """one that owns all tables."""
 
 

@@ -16,4 +16,5 @@ class Context:
     site: Site
     trees: Trees
     lineages: Lineages
-    base: str  # of the routes, for addresses in answers: /v1/mindinsight
+    base: str  # of the routes
+    linked: str | None = None  # for the page: what addresses in answers begin with; None: where the routes are

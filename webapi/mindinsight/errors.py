@@ -77,6 +77,11 @@ def no_method() -> Failure:
     return Failure(_BASE + 0x5002, "405 Method Not Allowed.", 405)
 
 
+def page_reads_only() -> Failure:
+    """A tag or remark from the page, which shows it as stored unless the code is one that it has words for."""
+    return Failure(_BASE + 0x5002, "405 Method Not Allowed. Detail: read-only; use summarydb annotate.", 403)
+
+
 def no_job(detail: str | None = None) -> Failure:
     """No such job, or one that is not loaded."""
     return Failure(NO_JOB, "Train job is not exist." + (f" Detail: {detail}" if detail is not None else ""))

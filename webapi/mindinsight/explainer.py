@@ -223,10 +223,11 @@ def occlusion(context: Context, conn: Connection, data: bytes) -> Mapping[str, A
 
 def _address(context: Context, train_id: str) -> Callable[[str, str], str]:
     """Return what makes addresses of pictures."""
+    base = f"{address.root()}{context.base}" if context.linked is None else context.linked
 
     def made(path: str, kind: str) -> str:
         query = urlencode({"train_id": train_id, "path": path, "type": kind}, errors="surrogateescape")
-        return f"{address.root()}{context.base}/explainer/image?{query}"
+        return f"{base}/explainer/image?{query}"
 
     return made
 

@@ -46,6 +46,18 @@ MOST_TAG = 10
 # The table ------------------------------------------------------------------------------------------------------------
 def table(context: Context, conn: Connection, data: bytes) -> Mapping[str, Any]:
     """Show the lineages that fit a condition."""
+    condition, page, count = _chosen(context, conn, data)
+    types = _types(condition.get("lineage_type"))
+    return {"customized": _customized(page), "object": [_item(one, types) for one in page], "count": count}
+
+
+def selected(context: Context, conn: Connection, data: bytes) -> list[Found]:
+    """Return the lineages that fit a condition."""
+    return _chosen(context, conn, data)[1]
+
+
+def _chosen(context: Context, conn: Connection, data: bytes) -> tuple[Mapping[str, Any], list[Found], int]:
+    """Return a condition, the page of lineages that it asks for, and how many fit it."""
     condition = body(data)
     condition = {} if condition is None else condition
     check(condition)
@@ -62,8 +74,7 @@ def table(context: Context, conn: Connection, data: bytes) -> Mapping[str, Any]:
     if "limit" in condition or "offset" in condition:
         limit, offset = condition.get("limit", 10), condition.get("offset", 0)
         page = found[offset * limit : (offset + 1) * limit]
-    types = _types(condition.get("lineage_type"))
-    return {"customized": _customized(page), "object": [_item(one, types) for one in page], "count": len(found)}
+    return condition, page, len(found)
 
 
 def _item(one: Found, types: frozenset[str]) -> dict[str, Any]:
@@ -268,6 +279,8 @@ def annotate(
         raise errors.no_job(train_id)
     if job.id not in context.lineages.of(conn, {job.id: job.revision}):
         raise errors.wrong_value(f"Cannot update the lineage for tran job {train_id}, because it does not exist.")
+    if context.linked is not None:
+        raise errors.page_reads_only()
     raise errors.forbidden("read-only; use summarydb annotate.", 403)
 
 

@@ -16,6 +16,7 @@ from webapi.mindinsight import (
     graphs,
     histograms,
     images,
+    importance,
     jobs,
     landscapes,
     lineage,
@@ -73,6 +74,9 @@ WRITTEN: Mapping[tuple[str, str], Callable[[Context, Connection, Request], Answe
     ),
     ("POST", "/lineagemgr/lineages"): lambda context, conn, request: lineage.table(context, conn, request.get_data()),
     ("PUT", "/lineagemgr/lineages"): _put,
+    ("POST", "/optimizer/targets/search"): lambda context, conn, request: importance.targets(
+        context, conn, request.get_data()
+    ),
     ("POST", "/explainer/saliency"): lambda context, conn, request: explainer.saliency(
         context, conn, request.get_data()
     ),
@@ -105,7 +109,8 @@ def mount(app: Flask, site: Site) -> None:
             return answers.response(view(conn))
 
     for prefix in PREFIXES:
-        context = Context(site, trees, kept, prefix)
+        # The page puts its own address before those of answers.
+        context = Context(site, trees, kept, prefix, None if prefix == PREFIX else PREFIX)
 
         def add(
             method: str, path: str, view: Callable[[Context, Connection, Request], Answer], context: Context = context
