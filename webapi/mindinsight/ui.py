@@ -63,7 +63,9 @@ def mount(app: Flask, setting: str) -> bool:
     def enter() -> Response:
         """Lead to the page's directory, below which it looks for everything."""
         query = request.query_string.decode("latin-1")
-        return redirect(f"{address.root()}{PATH}/" + (f"?{query}" if query else ""), 308)
+        answer = redirect(f"{address.root()}{PATH}/" + (f"?{query}" if query else ""), 308)
+        answer.headers["Cache-Control"] = "no-store"
+        return answer
 
     def page() -> Response:
         if root is None:
