@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-REVISION = "0018"
+REVISION = "0012"
 """The newest migration. A test keeps it equal to alembic's head, so that programs that only run need not import it."""
 
 VERSION_TABLE = "summarydb_version"

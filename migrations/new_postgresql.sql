@@ -628,7 +628,7 @@ ALTER TABLE jobs ADD COLUMN evicted_at DOUBLE PRECISION;
 
 ALTER TABLE index_state ADD COLUMN outside_writes BIGINT DEFAULT 0 NOT NULL;
 
-UPDATE summarydb_version SET version_num='0009' WHERE summarydb_version.version_num = '0007';
+UPDATE summarydb_version SET version_num='0008' WHERE summarydb_version.version_num = '0007';
 
 CREATE TABLE removed_jobs (
     id SERIAL NOT NULL,
@@ -647,7 +647,7 @@ CREATE FUNCTION note_removed_jobs() RETURNS trigger LANGUAGE plpgsql AS $$ DECLA
 
 CREATE TRIGGER jobs_removed AFTER DELETE ON jobs REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION note_removed_jobs();
 
-UPDATE summarydb_version SET version_num='0012' WHERE summarydb_version.version_num = '0009';
+UPDATE summarydb_version SET version_num='0009' WHERE summarydb_version.version_num = '0008';
 
 ALTER TABLE jobs ADD COLUMN listed_create_time DOUBLE PRECISION;
 
@@ -679,7 +679,7 @@ CREATE TABLE annotations (
     CONSTRAINT fk_annotations_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
 );
 
-UPDATE summarydb_version SET version_num='0013' WHERE summarydb_version.version_num = '0012';
+UPDATE summarydb_version SET version_num='0010' WHERE summarydb_version.version_num = '0009';
 
 CREATE VIEW v_grafana AS
         SELECT to_timestamp(p.wall_time) AS time,
@@ -692,8 +692,8 @@ CREATE VIEW v_grafana AS
         AND NOT EXISTS (SELECT 1 FROM restarts x WHERE x.tag_id = p.tag_id AND x.seq > p.seq AND x.step <= p.step
                         AND x.cause IN ('new_file', 'session_start'));
 
-UPDATE summarydb_version SET version_num='0016' WHERE summarydb_version.version_num = '0013';
+UPDATE summarydb_version SET version_num='0011' WHERE summarydb_version.version_num = '0010';
 
 ALTER TABLE jobs ADD COLUMN pruned_at DOUBLE PRECISION;
 
-UPDATE summarydb_version SET version_num='0018' WHERE summarydb_version.version_num = '0016';
+UPDATE summarydb_version SET version_num='0012' WHERE summarydb_version.version_num = '0011';

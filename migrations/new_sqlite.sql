@@ -629,7 +629,7 @@ ALTER TABLE jobs ADD COLUMN evicted_at DOUBLE;
 
 ALTER TABLE index_state ADD COLUMN outside_writes BIGINT DEFAULT 0 NOT NULL;
 
-UPDATE summarydb_version SET version_num='0009' WHERE summarydb_version.version_num = '0007';
+UPDATE summarydb_version SET version_num='0008' WHERE summarydb_version.version_num = '0007';
 
 CREATE TABLE removed_jobs (
     id INTEGER NOT NULL,
@@ -646,7 +646,7 @@ INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT 0, 0, '', 
 
 CREATE TRIGGER jobs_removed AFTER DELETE ON jobs BEGIN UPDATE index_state SET change_counter = change_counter + 1; INSERT INTO removed_jobs (job_id, root_id, train_id, revision) SELECT OLD.id, OLD.root_id, OLD.train_id, change_counter FROM index_state; DELETE FROM removed_jobs WHERE id <= (SELECT max(id) - 10000 FROM removed_jobs); END;
 
-UPDATE summarydb_version SET version_num='0012' WHERE summarydb_version.version_num = '0009';
+UPDATE summarydb_version SET version_num='0009' WHERE summarydb_version.version_num = '0008';
 
 ALTER TABLE jobs ADD COLUMN listed_create_time DOUBLE;
 
@@ -678,7 +678,7 @@ CREATE TABLE annotations (
     CONSTRAINT fk_annotations_job_id_jobs FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
 );
 
-UPDATE summarydb_version SET version_num='0013' WHERE summarydb_version.version_num = '0012';
+UPDATE summarydb_version SET version_num='0010' WHERE summarydb_version.version_num = '0009';
 
 CREATE VIEW v_grafana AS
         SELECT strftime('%Y-%m-%dT%H:%M:%fZ', p.wall_time, 'unixepoch') AS time,
@@ -691,8 +691,8 @@ CREATE VIEW v_grafana AS
         AND NOT EXISTS (SELECT 1 FROM restarts x WHERE x.tag_id = p.tag_id AND x.seq > p.seq AND x.step <= p.step
                         AND x.cause IN ('new_file', 'session_start'));
 
-UPDATE summarydb_version SET version_num='0016' WHERE summarydb_version.version_num = '0013';
+UPDATE summarydb_version SET version_num='0011' WHERE summarydb_version.version_num = '0010';
 
 ALTER TABLE jobs ADD COLUMN pruned_at DOUBLE;
 
-UPDATE summarydb_version SET version_num='0018' WHERE summarydb_version.version_num = '0016';
+UPDATE summarydb_version SET version_num='0012' WHERE summarydb_version.version_num = '0011';

@@ -1,6 +1,6 @@
 """What leaves the database and comes back: pruned and evicted jobs, jobs read again, points that wait to be deleted.
 
-Revision ID: 0009
+Revision ID: 0008
 Revises: 0007
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
+revision = "0008"
 down_revision = "0007"
 
 

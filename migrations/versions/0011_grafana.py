@@ -1,15 +1,15 @@
 """v_grafana: current points as Grafana wants them, a time, a metric and a value.
 
-Revision ID: 0016
-Revises: 0013
+Revision ID: 0011
+Revises: 0010
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0016"
-down_revision = "0013"
+revision = "0011"
+down_revision = "0010"
 
 # Grafana's plugin for SQLite reads times as RFC 3339 or as seconds, so this is not what the other views have.
 TIME = {

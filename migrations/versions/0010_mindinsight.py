@@ -1,7 +1,7 @@
 """What MindInsight lists of a job, and what people said of it.
 
-Revision ID: 0013
-Revises: 0012
+Revision ID: 0010
+Revises: 0009
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0010"
+down_revision = "0009"
 
 COLUMNS: dict[str, Any] = {
     "listed_create_time": sa.Double,

@@ -1,7 +1,7 @@
 """When tags or points of a job were pruned: what its files hold beyond its rows is then no difference.
 
-Revision ID: 0018
-Revises: 0016
+Revision ID: 0012
+Revises: 0011
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0018"
-down_revision = "0016"
+revision = "0012"
+down_revision = "0011"
 
 
 def upgrade() -> None:

@@ -1,7 +1,7 @@
 """Jobs that are gone, so that whoever follows changes hears of it: a trigger notes them, whoever deletes.
 
-Revision ID: 0012
-Revises: 0009
+Revision ID: 0009
+Revises: 0008
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012"
-down_revision = "0009"
+revision = "0009"
+down_revision = "0008"
 
 KEPT = 10_000
 
