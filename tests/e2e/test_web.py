@@ -124,7 +124,9 @@ def test_the_token_guards_and_is_never_shown(tmp_path: Path) -> None:
         assert 200 == ask(address, "/", Cookie=cookie)[0].status
         assert {"status": "ok"} == json.loads(ask(address, "/api/v1/health")[1])
         lines = eventually(lambda: found if len(found := requests_logged(up)) >= 5 else [])
-        assert [200, 200, 200, 303, 401] == sorted(int(str(line["status"])) for line in lines)  # each is noted behind its answer
+        assert [200, 200, 200, 303, 401] == sorted(
+            int(str(line["status"])) for line in lines
+        )  # each is noted behind its answer
         assert all(line["client"] == "127.0.0.1" for line in lines)
         said = up.out.read_text() + up.err.read_text()
     assert "?token=TOKEN" in said
