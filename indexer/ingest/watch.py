@@ -152,7 +152,7 @@ class Indexer:
         """Index until `stop` is set, or with `once` until all that is on disk is loaded."""
         self._patiently(stop, self._enter)
         end = None
-        if not once:
+        if not once and not stop.is_set():
             if self.config.kernel:
                 kernel.warm(compile_only=True)  # on its first start; a large file may come while small ones are served
             roots = [root.config.path for root in self.roots]

@@ -178,7 +178,7 @@ def test_create_reader_is_said_and_served(
         assert (0, False) == (code, json.loads(out)["created"])
         reader = url.replace("postgres:@", "web:secret@")
         assert 0 == cli.run(["sql", "SELECT count(*) FROM v_scalars", "--db", reader])
-        assert 1 == cli.run(["sql", "SELECT rolpassword FROM pg_authid", "--db", reader])
+        assert 2 == cli.run(["sql", "SELECT rolpassword FROM pg_authid", "--db", reader])
         capsys.readouterr()
         code, out = said(capsys, "doctor", "--db", reader)
         assert "ok       role: web is no superuser" in out
