@@ -21,10 +21,9 @@ from indexer.plugins import lineage
 from indexer.types import DataClass
 from webapi import compare, formats, queries, respond, runs, v1
 from webapi.address import root
-from webapi.curves import points as points_of
 from webapi.formats import Column, Kind, Rows
 from webapi.parameters import Values
-from webapi.v1 import STREAM_POINTS, Reads, Route, Site
+from webapi.v1 import Reads, Route, Site
 
 PAGE = v1.MAX_LIMIT
 """Rows that are read at once."""
@@ -213,23 +212,8 @@ def _series_rows(reads: Reads, rows: Sequence[queries.SeriesRow], values: Values
 
 def _whole(reads: Reads, row: queries.SeriesRow, chosen: queries.Range, x: str | None) -> Iterator[Rows]:
     """Yield all points of a long series."""
-    after: tuple[int, int] | None = None
-    while True:
-        with reads.open() as conn:
-            page = points_of(
-                conn,
-                row.id,
-                after=after,
-                limit=STREAM_POINTS,
-                from_step=chosen.first,
-                to_step=chosen.last,
-                restarts=chosen.superseded,
-            )
-        if page:
-            yield _points(row, [p[0] for p in page], [p[2] for p in page], [p[3] for p in page], x)
-        if len(page) < STREAM_POINTS:
-            return
-        after = page[-1][:2]
+    for page in v1.pages_of(reads, row, chosen):
+        yield _points(row, [p[0] for p in page], [p[2] for p in page], [p[3] for p in page], x)
 
 
 def _points(

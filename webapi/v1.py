@@ -29,7 +29,7 @@ from indexer.types import CacheStatus, DataClass
 from indexer.version import REVISION
 from webapi import attached, queries, respond
 from webapi.address import root
-from webapi.curves import Curve, curve
+from webapi.curves import Curve, Point, curve
 from webapi.curves import points as points_of
 from webapi.parameters import MAX_NAME, Kind, Parameter, Values
 
@@ -757,6 +757,27 @@ def x_of(
     return [None if time_ is None else time_ - origin for time_ in wall_times]
 
 
+def pages_of(reads: Reads, row: queries.SeriesRow, chosen: queries.Range) -> Iterator[list[Point]]:
+    """Yield the points of a long series, a page of STREAM_POINTS a transaction; no page is empty."""
+    after: tuple[int, int] | None = None
+    while True:
+        with reads.open() as conn:
+            page = points_of(
+                conn,
+                row.id,
+                after=after,
+                limit=STREAM_POINTS,
+                from_step=chosen.first,
+                to_step=chosen.last,
+                restarts=chosen.superseded,
+            )
+        if page:
+            yield page
+        if len(page) < STREAM_POINTS:
+            return
+        after = page[-1][:2]
+
+
 def _whole(reads: Reads, row: queries.SeriesRow, chosen: queries.Range, x: str | None) -> Iterator[bytes]:
     """Yield a long series whole, in memory for one page.
 
@@ -765,21 +786,8 @@ def _whole(reads: Reads, row: queries.SeriesRow, chosen: queries.Range, x: str |
     """
     yield _head(row) + b',"downsampled":false,"step":['
     total = 0
-    after: tuple[int, int] | None = None
     with tempfile.TemporaryFile() as steps, tempfile.TemporaryFile() as times, tempfile.TemporaryFile() as numbers:
-        while True:
-            with reads.open() as conn:
-                page = points_of(
-                    conn,
-                    row.id,
-                    after=after,
-                    limit=STREAM_POINTS,
-                    from_step=chosen.first,
-                    to_step=chosen.last,
-                    restarts=chosen.superseded,
-                )
-            if not page:
-                break
+        for page in pages_of(reads, row, chosen):
             step = [point[0] for point in page]
             yield (b"," if total else b"") + respond.column(step)[1:-1]
             if x == "step":
@@ -787,9 +795,6 @@ def _whole(reads: Reads, row: queries.SeriesRow, chosen: queries.Range, x: str |
             _doubles([point[2] for point in page]).tofile(times)
             _doubles([point[3] for point in page]).tofile(numbers)
             total += len(page)
-            after = page[-1][:2]
-            if len(page) < STREAM_POINTS:
-                break
         yield b'],"wall_time":['
         yield from _spooled(times, respond.column)
         yield b'],"value":['

@@ -211,7 +211,6 @@ def test_memory_is_that_of_a_page(
     monkeypatch.setattr(respond, "HELD_BYTES", 10_000)
     monkeypatch.setattr(tables, "PAGE", 2_000)
     monkeypatch.setattr(v1, "STREAM_POINTS", 2_000)
-    monkeypatch.setattr(tables, "STREAM_POINTS", 2_000)
     monkeypatch.setattr(formats, "ROW_GROUP", 2_000)
     add_long(filled, LOSS, 10, 20_000)
     size, peak = peak_of(api, f"/api/v1{path}")

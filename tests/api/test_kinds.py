@@ -17,11 +17,10 @@ import pytest
 from sqlalchemy import Engine, text
 
 from indexer.config import Config
-from indexer.db.engine import open_engine, open_reader, transaction
+from indexer.db.engine import open_reader, transaction
 from indexer.payload import OCTETS
 from indexer.plugins import KINDS
 from tests.api.conftest import Api, Wanted
-from tests.conftest import DATA, Backend
 from tests.support.following import SMALL, Follower, make
 from tests.support.records import (
     ms_image,
@@ -57,32 +56,6 @@ REQUESTS: list[tuple[str, dict[str, object]]] = [
     ("/graphs", {"job": "mindspore:./graph", "tag": "events.out.events.summary.1795230821.0.trainer-a_MS"}),
 ]
 FILE = "events.out.tfevents.1700000000.x"
-
-
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Backend, Api]]:
-    """Databases with the sample data, one a backend, made when first asked for."""
-    made: dict[Backend, Api] = {}
-    yield made
-    for api in made.values():
-        api.reader.dispose()
-
-
-@pytest.fixture
-def samples(request: pytest.FixtureRequest, backend: Backend, loaded: dict[Backend, Api]) -> Api:
-    """The API over the sample data."""
-    if backend not in loaded:
-        if backend == "sqlite":
-            path = request.getfixturevalue("tmp_path_factory").mktemp("kinds") / "samples.db"
-            path.write_bytes(request.getfixturevalue("sqlite_template").read_bytes())
-            url = f"sqlite:///{path}"
-        else:
-            url = request.getfixturevalue("postgres").create(template=request.getfixturevalue("postgres_template"))
-        writer = open_engine(url)
-        Follower(writer, DATA / "mindspore", DATA / "tensorboard").scan()
-        writer.dispose()
-        loaded[backend] = Api.over(Config(url=url, query_seconds=20.0), open_reader(url))
-    return loaded[backend]
 
 
 def plain(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
