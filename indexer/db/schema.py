@@ -395,34 +395,28 @@ RESTART = Table(
 )
 """A tag that went back: its points with a smaller seq and a step of at least this one came before it."""
 
-TAG_SEGMENT = Table(
-    "tag_segments",
-    METADATA,
-    Column("tag_id", Integer, ForeignKey("tags.id", ondelete="CASCADE"), primary_key=True),
-    Column("ordinal", Integer, primary_key=True, autoincrement=False),  # 0, 1, 2 ... within the tag
-    Column("shard_id", Integer, ForeignKey("shards.id", ondelete="CASCADE"), nullable=False),
-    Column("first_step", BigInteger, nullable=False),
-    Column("last_step", BigInteger, nullable=False),
-    Column("first_seq", Integer, nullable=False),
-    Column("last_seq", Integer, nullable=False),
-    Column("count", BigInteger, nullable=False),
-    Index(None, "shard_id"),
-)
+
+def _stretches(name: str) -> Table:
+    """Return a table whose rows are stretches of a tag from one file."""
+    return Table(
+        name,
+        METADATA,
+        Column("tag_id", Integer, ForeignKey("tags.id", ondelete="CASCADE"), primary_key=True),
+        Column("ordinal", Integer, primary_key=True, autoincrement=False),  # 0, 1, 2 ... within the tag
+        Column("shard_id", Integer, ForeignKey("shards.id", ondelete="CASCADE"), nullable=False),
+        Column("first_step", BigInteger, nullable=False),
+        Column("last_step", BigInteger, nullable=False),
+        Column("first_seq", Integer, nullable=False),
+        Column("last_seq", Integer, nullable=False),
+        Column("count", BigInteger, nullable=False),
+        Index(None, "shard_id"),
+    )
+
+
+TAG_SEGMENT = _stretches("tag_segments")
 """A stretch of a tag from one file. In the order (seq, step), which is load order, segments do not overlap."""
 
-KEPT_SEGMENT = Table(
-    "kept_segments",
-    METADATA,
-    Column("tag_id", Integer, ForeignKey("tags.id", ondelete="CASCADE"), primary_key=True),
-    Column("ordinal", Integer, primary_key=True, autoincrement=False),
-    Column("shard_id", Integer, ForeignKey("shards.id", ondelete="CASCADE"), nullable=False),
-    Column("first_step", BigInteger, nullable=False),
-    Column("last_step", BigInteger, nullable=False),
-    Column("first_seq", Integer, nullable=False),
-    Column("last_seq", Integer, nullable=False),
-    Column("count", BigInteger, nullable=False),
-    Index(None, "shard_id"),
-)
+KEPT_SEGMENT = _stretches("kept_segments")
 """A stretch of a tag from a file that is gone, while its job is read again: its points are under minus its tag_id."""
 
 KEPT_START = Table(
